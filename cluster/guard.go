@@ -1,0 +1,115 @@
+package cluster
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Field is what a guard looks at.
+type Field int
+
+// What a guard can look at. A key that does not exist has Mod and Create 0 and
+// no value.
+const (
+	Mod    Field = iota // revision of the last change
+	Create              // revision of the creation
+	Value
+)
+
+// Guard is one condition of a transaction: what must be so at the revision at
+// which it commits, and the class of the error when it is not.
+type Guard struct {
+	Key string
+	// Prefix makes the guard hold for every key that begins with Key. Of an
+	// empty range, a Value guard is false and a revision guard sees 0.
+	Prefix bool
+	Field  Field
+	Not    bool // the field differs from what stands here
+	Rev    int64
+	Value  string
+	Class  Class
+}
+
+// unchanged: key is as it was read, mod 0 meaning that it did not exist.
+func unchanged(key string, mod int64, c Class) Guard {
+	return Guard{Key: key, Field: Mod, Rev: mod, Class: c}
+}
+
+// created: key is the very one that was created at rev.
+func created(key string, rev int64, c Class) Guard {
+	return Guard{Key: key, Field: Create, Rev: rev, Class: c}
+}
+
+// absent: key does not exist.
+func absent(key string, c Class) Guard { return Guard{Key: key, Field: Create, Class: c} }
+
+// present: key exists.
+func present(key string, c Class) Guard { return Guard{Key: key, Field: Create, Not: true, Class: c} }
+
+// valueIs: key exists and has this value.
+func valueIs(key, value string, c Class) Guard {
+	return Guard{Key: key, Field: Value, Value: value, Class: c}
+}
+
+// everyValueIs: there are keys under prefix, and all have this value.
+func everyValueIs(prefix, value string, c Class) Guard {
+	return Guard{Key: prefix, Prefix: true, Field: Value, Value: value, Class: c}
+}
+
+// Pair is a key as a guard sees it.
+type Pair struct {
+	Key         string
+	Value       string
+	Mod, Create int64
+}
+
+// Holds says what etcd's compare would say of these pairs, which are all that
+// exist under the guard's key or prefix.
+func (g Guard) Holds(pairs []Pair) bool {
+	if len(pairs) == 0 {
+		return g.Field != Value && g.holds(Pair{})
+	}
+	for _, p := range pairs {
+		if !g.holds(p) {
+			return false
+		}
+	}
+	return true
+}
+
+func (g Guard) holds(p Pair) bool {
+	var same bool
+	switch g.Field {
+	case Mod:
+		same = p.Mod == g.Rev
+	case Create:
+		same = p.Create == g.Rev
+	case Value:
+		same = p.Value == g.Value
+	}
+	return same != g.Not
+}
+
+// reason says in words what did not hold.
+func (g Guard) reason(found string) string {
+	key := strings.TrimPrefix(g.Key, Prefix)
+	switch {
+	case g.Prefix:
+		return fmt.Sprintf("not every claim under %s is %q%s", key, g.Value, foundText(found))
+	case g.Field == Value:
+		return fmt.Sprintf("%s is not %q%s", key, g.Value, foundText(found))
+	case g.Field == Create && g.Not:
+		return key + " does not exist"
+	case g.Rev == 0:
+		return fmt.Sprintf("%s exists%s", key, foundText(found))
+	default:
+		return fmt.Sprintf("%s has changed%s", key, foundText(found))
+	}
+}
+
+func foundText(found string) string {
+	if found == "" {
+		return ""
+	}
+	return ": " + found
+}

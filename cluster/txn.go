@@ -1,0 +1,342 @@
+package cluster
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"relman/release"
+)
+
+// Op is one change of a transaction: Value is put at Key, or Key is deleted.
+type Op struct {
+	Key    string
+	Value  string
+	Delete bool
+	// Leased puts the key under the lease of the session that commits.
+	Leased bool
+}
+
+func put(key string, v any) Op     { return Op{Key: key, Value: encode(v)} }
+func putBare(key, value string) Op { return Op{Key: key, Value: value} }
+func remove(key string) Op         { return Op{Key: key, Delete: true} }
+func (o Op) leased() Op            { o.Leased = true; return o }
+
+// Txn is a guarded transaction as data. It commits whole, at one revision at
+// which every guard holds, or changes nothing.
+//
+// After an unknown outcome the same Txn is sent again, never another one: Mark
+// is a key and value that only this very intention writes, so that a copy that
+// finds it knows that an earlier copy committed.
+type Txn struct {
+	Name   string // for errors and logs: "flip www to 000042-…"
+	Guards []Guard
+	Ops    []Op
+	Mark   *Op // one of Ops; nil when the ops are idempotent
+}
+
+// Fence is the guard that only the leader passes: its own election key still
+// is the one it was elected with. Since the oldest key leads and keys leave
+// only by resignation or expiry, it leads at the revision of the commit.
+type Fence struct {
+	Key    string
+	Create int64
+}
+
+func (f Fence) guard() Guard { return created(f.Key, f.Create, ClassNotLeader) }
+
+// markLast makes the last op the one by which the transaction is recognised.
+func (t Txn) markLast() Txn {
+	t.Mark = &t.Ops[len(t.Ops)-1]
+	return t
+}
+
+// CreateSite is T0: the site, its first policy and its place in the catalog.
+func CreateSite(site release.Site, p Policy, catalog Entry[Catalog]) Txn {
+	c := Catalog{Sites: append(append([]release.Site{}, catalog.Value.Sites...), site)}
+	return Txn{
+		Name: "create site " + string(site),
+		Guards: []Guard{
+			absent(ConfigKey(site), ClassExists),
+			unchanged(CatalogKey, catalog.Mod, ClassConflict),
+		},
+		Ops: []Op{
+			put(CatalogKey, c),
+			put(RosterKey(site), Roster{V: 1, Why: "site created"}),
+			putBare(SeqKey(site), "0"),
+			put(ConfigKey(site), p),
+		},
+	}
+}
+
+// Register is T1: the release is complete in the store, and from now on part
+// of the site. gc was read, idle, after the last look at the store, so that no
+// sweep can have come in between.
+func Register(site release.Site, seq Entry[uint64], gc Entry[GC], id release.ID, r ReleaseRecord) Txn {
+	return Txn{
+		Name: fmt.Sprintf("register %s of %s", id, site),
+		Guards: []Guard{
+			unchanged(SeqKey(site), seq.Mod, ClassConflict),
+			absent(ReleaseKey(site, id), ClassExists),
+			unchanged(GCKey, gc.Mod, ClassSweeping),
+			present(UploadKey(site, r.Request), ClassUploadExpired),
+		},
+		Ops: []Op{
+			putBare(SeqKey(site), strconv.FormatUint(seq.Value+1, 10)),
+			put(ReleaseKey(site, id), r),
+		},
+	}.markLast()
+}
+
+// Request is T2: asks for something, on the ground of what v shows. It is
+// refused when anything was asked for, or flipped, since v was read. A request
+// that is still under way is replaced; whether it may be is for the caller to
+// decide (View.Done).
+func Request(v *View, d Desired) Txn {
+	if !v.Done() {
+		d.Replaces = append(append([]RequestID{}, v.Desired.Value.Replaces...), v.Desired.Value.Request)
+	}
+	t := Txn{
+		Name: fmt.Sprintf("ask for %s of %s", d.Mode, v.Site),
+		Guards: []Guard{
+			unchanged(DesiredKey(v.Site), v.Desired.Mod, ClassConflict),
+			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
+		},
+		Ops: []Op{put(DesiredKey(v.Site), d)},
+	}
+	if d.Mode != Abort {
+		t.Name += " " + string(d.Release)
+		t.Guards = append(t.Guards,
+			present(ReleaseKey(v.Site, d.Release), ClassReleaseGone),
+			absent(VerdictKey(v.Site, d.Release), ClassYanked),
+			freezeGuard(v, d.Mode),
+		)
+	}
+	return t.markLast()
+}
+
+// freezeGuard: no freeze, or for a rollback the very freeze that allows it.
+func freezeGuard(v *View, mode Kind) Guard {
+	if mode == Rollback && v.Freeze.Exists() && v.Freeze.Value.AllowRollback {
+		return unchanged(FreezeKey(v.Site), v.Freeze.Mod, ClassFrozen)
+	}
+	return absent(FreezeKey(v.Site), ClassFrozen)
+}
+
+// StartRollout is T3: tells every node to fill a buffer. A rollout that v shows
+// is replaced.
+func StartRollout(f Fence, v *View, r Rollout) Txn {
+	d := v.Desired.Value
+	t := Txn{
+		Name: fmt.Sprintf("start the rollout of %s on %s", r.Release, v.Site),
+		Guards: []Guard{
+			f.guard(),
+			unchanged(DesiredKey(v.Site), v.Desired.Mod, ClassConflict),
+			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
+			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
+			unchanged(ConfigKey(v.Site), v.Policy.Mod, ClassPolicyChanged),
+			freezeGuard(v, d.Mode),
+			absent(VerdictKey(v.Site, r.Release), ClassYanked),
+		},
+		Ops: supersede(v, r.Started),
+	}
+	t.Ops = append(t.Ops, put(RolloutKey(v.Site), r))
+	return t.markLast()
+}
+
+// supersede ends the requests that the site's newest request took the place of.
+func supersede(v *View, at time.Time) []Op {
+	d := v.Desired.Value
+	r := Result{State: StateSuperseded, At: at, Error: &ErrorInfo{
+		Class: ClassSuperseded, Text: fmt.Sprintf("request %s of %s (%s) took its place", d.Request, d.By, d.Mode),
+	}}
+	if d.Mode == Abort {
+		r.State, r.Error = StateAborted, &ErrorInfo{Class: ClassAborted, Text: fmt.Sprintf("aborted by %s (request %s)", d.By, d.Request)}
+	}
+	var ops []Op
+	for _, id := range d.Replaces {
+		if _, done := v.Results[id]; !done {
+			ops = append(ops, put(ResultKey(v.Site, id), r))
+		}
+	}
+	return ops
+}
+
+// Flip is T6, and T7 for a rollback: the one write of the active key. Every
+// claim on a.Buffer equals a.Release at the revision of the commit, nobody was
+// removed and nothing was asked for, aborted, frozen or judged since v was
+// read. a.Epoch is one more than before; the flip ends the request of v and
+// whatever rollout was in flight.
+func Flip(f Fence, v *View, a Active) Txn {
+	rec := v.Releases[a.Release]
+	d := v.Desired.Value
+	t := Txn{
+		Name: fmt.Sprintf("flip %s to %s", v.Site, a.Release),
+		Guards: []Guard{
+			f.guard(),
+			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
+			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
+			unchanged(DesiredKey(v.Site), v.Desired.Mod, ClassConflict),
+			freezeGuard(v, d.Mode),
+			absent(VerdictKey(v.Site, a.Release), ClassYanked),
+			created(ReleaseKey(v.Site, a.Release), rec.Create, ClassReleaseGone),
+			unchanged(ConfigKey(v.Site), v.Policy.Mod, ClassPolicyChanged),
+			unchanged(RosterKey(v.Site), v.Roster.Mod, ClassRosterChanged),
+			everyValueIs(ClaimsPrefix(v.Site, a.Buffer), string(a.Release), ClassNotReady),
+		},
+		Ops: supersede(v, a.At),
+	}
+	t.Ops = append(t.Ops,
+		remove(RolloutKey(v.Site)),
+		put(HistoryKey(v.Site, a.Epoch), a),
+		put(ResultKey(v.Site, a.Request), Result{State: StateActive, Release: a.Release, Epoch: a.Epoch, Changed: true, At: a.At}),
+	)
+	if d.Freeze {
+		t.Ops = append(t.Ops, put(FreezeKey(v.Site), Freeze{
+			By: d.By, At: a.At, AllowRollback: true,
+			Reason: fmt.Sprintf("rolled back to %s", a.Release),
+		}))
+	}
+	t.Ops = append(t.Ops, put(ActiveKey(v.Site), a))
+	return t.markLast()
+}
+
+// End is T8 and every other end of a request without a flip: the request that
+// v shows gets its result, and the rollout in flight goes.
+func End(f Fence, v *View, r Result) Txn {
+	d := v.Desired.Value
+	t := Txn{
+		Name: fmt.Sprintf("end request %s of %s as %s", d.Request, v.Site, r.State),
+		Guards: []Guard{
+			f.guard(),
+			unchanged(DesiredKey(v.Site), v.Desired.Mod, ClassConflict),
+			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
+		},
+		Ops: supersede(v, r.At),
+	}
+	if v.Rollout.Exists() {
+		t.Ops = append(t.Ops, remove(RolloutKey(v.Site)))
+	}
+	t.Ops = append(t.Ops, put(ResultKey(v.Site, d.Request), r))
+	return t.markLast()
+}
+
+// Admit is T10: a live node that asked to join becomes a member.
+func Admit(f Fence, v *View, n release.NodeID) Txn {
+	return Txn{
+		Name: fmt.Sprintf("admit %s to %s", n, v.Site),
+		Guards: []Guard{
+			f.guard(),
+			unchanged(MemberKey(v.Site, n), v.Members[n].Mod, ClassConflict),
+			present(LiveKey(n), ClassNotLive),
+			present(JoinKey(n), ClassNotLive),
+		},
+		Ops: []Op{putBare(MemberKey(v.Site, n), string(MemberIn))},
+	}
+}
+
+// TrimHistory removes what is older than the last `keep` epochs and the
+// results beyond those kept; it is never part of a flip.
+func TrimHistory(f Fence, site release.Site, keys []string) Txn {
+	t := Txn{Name: "trim the history of " + string(site), Guards: []Guard{f.guard()}}
+	for _, k := range keys {
+		t.Ops = append(t.Ops, remove(k))
+	}
+	return t
+}
+
+// SetFreeze is T12: forbids flips, or allows them again when z is nil.
+func SetFreeze(site release.Site, now Entry[Freeze], z *Freeze) Txn {
+	t := Txn{
+		Name:   "freeze " + string(site),
+		Guards: []Guard{unchanged(FreezeKey(site), now.Mod, ClassConflict)},
+	}
+	if z == nil {
+		t.Name = "unfreeze " + string(site)
+		t.Ops = []Op{remove(FreezeKey(site))}
+		return t
+	}
+	t.Ops = []Op{put(FreezeKey(site), z)}
+	return t.markLast()
+}
+
+// Self is a node in its own transactions.
+type Self struct {
+	Node  release.NodeID
+	Group release.Group
+}
+
+func (s Self) inGuard(site release.Site) Guard {
+	return valueIs(MemberKey(site, s.Node), string(MemberIn), ClassNotMember)
+}
+
+func (s Self) claim(site release.Site, buffer int, id release.ID) Op {
+	value := string(id)
+	if id == "" {
+		value = NoClaim
+	}
+	return putBare(ClaimKey(site, buffer, s.Group, s.Node), value)
+}
+
+// Retract is T4: the node gives up what the rollout's buffer holds, before it
+// touches a byte of it.
+func Retract(s Self, v *NodeView) Txn {
+	r := v.Rollout.Value
+	return Txn{
+		Name: fmt.Sprintf("retract buffer %d of %s on %s", r.Buffer, v.Site, s.Node),
+		Guards: []Guard{
+			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
+			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
+			s.inGuard(v.Site),
+		},
+		Ops: []Op{s.claim(v.Site, r.Buffer, "")},
+	}
+}
+
+// ClaimReady is T5: the rollout's buffer holds its release, verified and durable, and
+// will until it is retracted.
+func ClaimReady(s Self, v *NodeView) Txn {
+	r := v.Rollout.Value
+	return Txn{
+		Name: fmt.Sprintf("claim %s for buffer %d of %s on %s", r.Release, r.Buffer, v.Site, s.Node),
+		Guards: []Guard{
+			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
+			s.inGuard(v.Site),
+		},
+		Ops: []Op{s.claim(v.Site, r.Buffer, r.Release)},
+	}
+}
+
+// Enter is T11: all claims of the node, as its disk has them, while nothing
+// moved since v was read. held has one release per buffer, "" for none. A node
+// enters only when it holds the active release in its buffer.
+func Enter(s Self, v *NodeView, held []release.ID) Txn {
+	t := Txn{
+		Name: fmt.Sprintf("enter %s as %s", v.Site, s.Node),
+		Guards: []Guard{
+			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
+			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
+			s.inGuard(v.Site),
+		},
+	}
+	for k, id := range held {
+		t.Ops = append(t.Ops, s.claim(v.Site, k, id))
+	}
+	return t
+}
+
+// Lower is T11a, the first act of a start and after a failed check of the
+// disk: claims that the disk cannot back are retracted, wherever they stand.
+// Only claims that exist are touched, so that a node that never entered does
+// not enter by it.
+func Lower(s Self, site release.Site, buffers []int) Txn {
+	t := Txn{
+		Name:   fmt.Sprintf("lower the claims of %s on %s", s.Node, site),
+		Guards: []Guard{s.inGuard(site)},
+	}
+	for _, k := range buffers {
+		t.Guards = append(t.Guards, present(ClaimKey(site, k, s.Group, s.Node), ClassNotMember))
+		t.Ops = append(t.Ops, s.claim(site, k, ""))
+	}
+	return t
+}

@@ -1,0 +1,250 @@
+package cluster
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"relman/release"
+)
+
+// RequestID names one intention of a person or a CI job, kept over all
+// retries: a ULID.
+type RequestID string
+
+// Buffers per site and node.
+const (
+	DefaultBuffers = 3
+	MaxBuffers     = 8
+)
+
+// NoClaim is the value of a claim that claims nothing.
+const NoClaim = "-"
+
+// Info says what a cluster is and where its objects are.
+type Info struct {
+	ID    string `json:"id"`
+	Store string `json:"store"` // s3://bucket/prefix?endpoint=…, without credentials
+	// AccessKey and SecretKey are set only by the embedded store of `relman
+	// dev`, which listens on loopback alone.
+	AccessKey string `json:"access_key,omitempty"`
+	SecretKey string `json:"secret_key,omitempty"`
+}
+
+// Catalog lists the sites of a cluster in the order in which they were made.
+type Catalog struct {
+	Sites []release.Site `json:"sites"`
+}
+
+// Held is a release in a buffer.
+type Held struct {
+	Release release.ID `json:"release"`
+	Buffer  int        `json:"buffer"`
+}
+
+// Kind says why the active release changed, and Desired.Mode what was asked.
+type Kind string
+
+// What a request can ask for.
+const (
+	Publish  Kind = "publish"
+	FlipTo   Kind = "flip"
+	Rollback Kind = "rollback"
+	Abort    Kind = "abort"
+)
+
+// Active is the one truth of a site: what every node shows. The release comes
+// first, so that `etcdctl get` is readable.
+type Active struct {
+	Release  release.ID     `json:"release"`
+	Epoch    release.Epoch  `json:"epoch"`
+	Buffer   int            `json:"buffer"`
+	Previous *Held          `json:"previous"`
+	Kind     Kind           `json:"kind"`
+	Flip     string         `json:"flip"` // ULID, one per intention to flip
+	Manifest release.Digest `json:"manifest"`
+	At       time.Time      `json:"at"`
+	By       string         `json:"by"`
+	Message  string         `json:"message,omitempty"`
+	Request  RequestID      `json:"request"`
+	Quorum   Quorum         `json:"quorum"`
+}
+
+// Quorum is the evidence for a flip, as the leader counted it at the revision
+// that the guards of the flip then pinned.
+type Quorum struct {
+	Members int `json:"members"` // that counted
+	Claims  int `json:"claims"`  // that held the release
+}
+
+// Rollout is the work between a request and its flip.
+type Rollout struct {
+	Release  release.ID `json:"release"`
+	Buffer   int        `json:"buffer"`
+	Flip     string     `json:"flip"`
+	Started  time.Time  `json:"started"`
+	Deadline time.Time  `json:"deadline"`
+	Request  RequestID  `json:"request"`
+}
+
+// Desired is what was asked for last.
+type Desired struct {
+	Request RequestID  `json:"request"`
+	Mode    Kind       `json:"mode"`
+	Release release.ID `json:"release,omitempty"`
+	// Hold asks to prepare the release everywhere and not to flip.
+	Hold bool `json:"hold,omitempty"`
+	// Freeze asks the flip to freeze the site in the same transaction.
+	Freeze bool `json:"freeze,omitempty"`
+	// Replaces are the requests that were still under way and end with this
+	// one: set by Request.
+	Replaces []RequestID `json:"replaces,omitempty"`
+	By       string      `json:"by"`
+	At       time.Time   `json:"at"`
+	Message  string      `json:"message,omitempty"`
+}
+
+// State is how a request ended.
+type State string
+
+// The ways in which a request ends.
+const (
+	StateActive     State = "active"     // its release is, or was, active at Epoch
+	StateReady      State = "ready"      // prepared everywhere, as asked (Hold)
+	StateFailed     State = "failed"     // not prepared in time
+	StateSuperseded State = "superseded" // a newer request took its place
+	StateRefused    State = "refused"    // a rule forbids it
+	StateAborted    State = "aborted"    // an operator ended it; also the result of that abort
+)
+
+// Result is how one request ended; it is written in the transaction that ends
+// the request.
+type Result struct {
+	State   State         `json:"state"`
+	Release release.ID    `json:"release,omitempty"`
+	Epoch   release.Epoch `json:"epoch,omitempty"`
+	// Changed is false when the release was active before it was asked for.
+	Changed bool       `json:"changed"`
+	Error   *ErrorInfo `json:"error,omitempty"`
+	At      time.Time  `json:"at"`
+}
+
+// ErrorInfo is an error as results and statuses carry it.
+type ErrorInfo struct {
+	Class Class            `json:"class"`
+	Text  string           `json:"text"`
+	Nodes []release.NodeID `json:"nodes,omitempty"` // at most 20
+}
+
+// ReleaseRecord says that a release is complete in the store. It is written
+// once and never changed.
+type ReleaseRecord struct {
+	Manifest release.Digest `json:"manifest"`
+	Files    int            `json:"files"`
+	Bytes    int64          `json:"bytes"`
+	Created  time.Time      `json:"created"`
+	By       string         `json:"by"`
+	Message  string         `json:"message,omitempty"`
+	Commit   string         `json:"commit,omitempty"`
+	Request  RequestID      `json:"request"`
+}
+
+// Freeze forbids flips while it exists.
+type Freeze struct {
+	By            string    `json:"by"`
+	Reason        string    `json:"reason"`
+	At            time.Time `json:"at"`
+	AllowRollback bool      `json:"allow_rollback"`
+}
+
+// Roster changes whenever a claim leaves without its own node: a flip compares
+// it, so that the set it counted cannot shrink unseen.
+type Roster struct {
+	V   int    `json:"v"`
+	Why string `json:"why"`
+}
+
+// Member says whether a node counts.
+type Member string
+
+// The states of a member.
+const (
+	MemberIn  Member = "in"
+	MemberOut Member = "out"
+)
+
+// Join is what a node asks for when it first appears.
+type Join struct {
+	Sites []release.Site `json:"sites"` // empty: every site
+	Group release.Group  `json:"group"`
+}
+
+// Live says that a node's session lives.
+type Live struct {
+	Boot    string `json:"boot"` // ULID, new with every start of the agent
+	Addr    string `json:"addr"` // URL of the node's own server
+	Version string `json:"version"`
+}
+
+// NodeState is what a node does for one site.
+type NodeState string
+
+// The states of a node.
+const (
+	NodeJoining   NodeState = "joining"   // not a member yet
+	NodeSyncing   NodeState = "syncing"   // fetching what is active
+	NodeServing   NodeState = "serving"   // shows the active release
+	NodePreparing NodeState = "preparing" // serving, and filling its back buffer
+	NodeRefusing  NodeState = "refusing"  // etcd's epoch went back: serving what it has
+)
+
+// Status is what a node says of itself for one site.
+type Status struct {
+	State     NodeState     `json:"state"`
+	Release   release.ID    `json:"release,omitempty"` // shown
+	Epoch     release.Epoch `json:"epoch,omitempty"`   // applied
+	Swapped   time.Time     `json:"swapped,omitzero"`  // when it applied that epoch, by its own clock
+	Preparing *Progress     `json:"preparing,omitempty"`
+	Error     *ErrorInfo    `json:"error,omitempty"`
+}
+
+// Progress of a fill, in bytes.
+type Progress struct {
+	Release release.ID `json:"release"`
+	Done    int64      `json:"done"`
+	Total   int64      `json:"total"`
+}
+
+// GC is the state of the store's sweep; a registration never crosses one.
+type GC struct {
+	Gen   int       `json:"gen"`
+	Phase string    `json:"phase"` // GCIdle or GCSweep
+	Since time.Time `json:"since"`
+}
+
+// The phases of GC.
+const (
+	GCIdle  = "idle"
+	GCSweep = "sweep"
+)
+
+// encode writes a value as one line of JSON.
+func encode(v any) string {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic(fmt.Sprintf("cluster: %T cannot be written: %v", v, err)) // plain structs only
+	}
+	return string(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+}
+
+// decode reads a value. Unknown fields are kept out of the way, so that older
+// and newer programs can share a cluster.
+func decode(key string, raw []byte, v any) error {
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("read %s: %w", key, err)
+	}
+	return nil
+}

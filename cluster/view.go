@@ -1,0 +1,131 @@
+package cluster
+
+import (
+	"relman/release"
+)
+
+// Entry is a value with the revisions that guards compare. The zero Entry is a
+// key that does not exist.
+type Entry[T any] struct {
+	Value       T
+	Mod, Create int64
+}
+
+// Exists reports whether the key exists.
+func (e Entry[T]) Exists() bool { return e.Create != 0 }
+
+// Claim is what one node says of one buffer.
+type Claim struct {
+	Node    release.NodeID
+	Group   release.Group
+	Buffer  int
+	Release release.ID // "" when it holds nothing
+}
+
+// View is all that a decision about one site can rest on, read in one
+// transaction at one revision.
+type View struct {
+	Site     release.Site
+	Revision int64
+
+	Active  Entry[Active]
+	Rollout Entry[Rollout]
+	Desired Entry[Desired]
+	Policy  Entry[Policy]
+	Freeze  Entry[Freeze]
+	Roster  Entry[Roster]
+	Seq     Entry[uint64]
+	GC      Entry[GC]
+
+	Releases map[release.ID]Entry[ReleaseRecord]
+	Verdicts map[release.ID]string
+	Results  map[RequestID]Result
+	Members  map[release.NodeID]Entry[Member]
+	Claims   []Claim // sorted by buffer, group, node
+
+	// Nodes that name this site, or none, in their join.
+	Joins  map[release.NodeID]Join
+	Live   map[release.NodeID]Live
+	Status map[release.NodeID]Status
+}
+
+// Done reports whether nothing that was asked for is still under way.
+func (v *View) Done() bool {
+	if !v.Desired.Exists() {
+		return true
+	}
+	_, ok := v.Results[v.Desired.Value.Request]
+	return ok
+}
+
+// Readiness says who holds a release in one buffer.
+type Readiness struct {
+	Buffer int
+	Ready  []release.NodeID // claim the release in that buffer
+	Late   []release.NodeID // claim something else there
+}
+
+// Ready counts the claims of one buffer. A member that has not entered yet has
+// no claim and is in neither list: it cannot hold up a flip, and it enters with
+// the active release only.
+func (v *View) Ready(buffer int, id release.ID) Readiness {
+	r := Readiness{Buffer: buffer}
+	for _, c := range v.Claims {
+		switch {
+		case c.Buffer != buffer:
+		case c.Release == id:
+			r.Ready = append(r.Ready, c.Node)
+		default:
+			r.Late = append(r.Late, c.Node)
+		}
+	}
+	return r
+}
+
+// Enough reports whether a readiness allows a flip: nobody late, and at least
+// as many ready as the policy wants of the registered members.
+func (v *View) Enough(r Readiness) bool {
+	need, err := v.Policy.Value.Need(v.Entered())
+	return err == nil && len(r.Late) == 0 && len(r.Ready) >= need
+}
+
+// Entered counts the members that have entered: those with claims.
+func (v *View) Entered() int {
+	nodes := map[release.NodeID]bool{}
+	for _, c := range v.Claims {
+		nodes[c.Node] = true
+	}
+	return len(nodes)
+}
+
+// HeldBy finds a buffer in which enough nodes hold the release and none lacks
+// it: a flip to it needs no preparation.
+func (v *View) HeldBy(id release.ID) (Readiness, bool) {
+	for k := range v.Policy.Value.Buffers {
+		if r := v.Ready(k, id); v.Enough(r) {
+			return r, true
+		}
+	}
+	return Readiness{}, false
+}
+
+// BackBuffer is the buffer that a rollout may fill: neither the active
+// release's nor the previous one's.
+func (v *View) BackBuffer() int {
+	for k := range v.Policy.Value.Buffers {
+		if a := v.Active; a.Exists() && (k == a.Value.Buffer || a.Value.Previous != nil && k == a.Value.Previous.Buffer) {
+			continue
+		}
+		return k
+	}
+	panic("cluster: a policy with fewer than three buffers") // Policy.Validate forbids it
+}
+
+// NodeView is what one node obeys for one site, read at one revision.
+type NodeView struct {
+	Site     release.Site
+	Revision int64
+	Active   Entry[Active]
+	Rollout  Entry[Rollout]
+	Member   Entry[Member] // the node's own
+}
