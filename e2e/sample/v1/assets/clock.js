@@ -1,0 +1,1 @@
+document.querySelector("p").append(" It is " + new Date().toLocaleTimeString() + ".");
