@@ -97,6 +97,9 @@ type Desired struct {
 	Hold bool `json:"hold,omitempty"`
 	// Freeze asks the flip to freeze the site in the same transaction.
 	Freeze bool `json:"freeze,omitempty"`
+	// PrepareSeconds is how long the rollout may take, when that is less than
+	// the policy allows; 0 leaves it to the policy.
+	PrepareSeconds int `json:"prepare_s,omitempty"`
 	// Replaces are the requests that were still under way and end with this
 	// one: set by Request.
 	Replaces []RequestID `json:"replaces,omitempty"`
