@@ -137,4 +137,3 @@ func generatedSite(t testing.TB, version int) string {
 	}
 	return dir
 }
-
