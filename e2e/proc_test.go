@@ -137,10 +137,17 @@ type result struct {
 // run runs a command to its end.
 func run(t testing.TB, env []string, program string, args ...string) result {
 	t.Helper()
+	return runAs(t, nil, env, program, args...)
+}
+
+// runAs runs a command as another user; nil is the own one.
+func runAs(t testing.TB, user *syscall.Credential, env []string, program string, args ...string) result {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(cleanEnv(t), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
