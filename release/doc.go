@@ -2,7 +2,7 @@
 // ids, epochs, content digests and the manifest that says what a release is.
 //
 // It promises that a value which came out of a Parse function or out of
-// ReadManifest is valid: no caller checks a name, a path or a digest a second
+// ParseManifest is valid: no caller checks a name, a path or a digest a second
 // time. It leaves to others where releases are kept (package objectstore),
 // which of them is shown (package cluster) and how they reach a node (package
 // nodeagent).

@@ -37,6 +37,7 @@ const (
 	idHex     = 12
 	idMinSeq  = 6
 	maxSeqLen = 18
+	maxSeq    = 999_999_999_999_999_999
 )
 
 // ParseSite checks a site name.
@@ -79,8 +80,9 @@ func ParseID(s string) (ID, error) {
 }
 
 // isSeq reports whether s is the one way to write a sequence number in an id.
+// The first release has 1.
 func isSeq(s string) bool {
-	if len(s) < idMinSeq || len(s) > maxSeqLen || (len(s) > idMinSeq && s[0] == '0') {
+	if len(s) < idMinSeq || len(s) > maxSeqLen || (len(s) > idMinSeq && s[0] == '0') || s == "000000" {
 		return false
 	}
 	for i := range len(s) {
@@ -103,10 +105,10 @@ func isLowerHex(s string) bool {
 // Seq is the sequence number in the id, 0 for an id that is not valid.
 func (id ID) Seq() uint64 {
 	seq, _, _ := strings.Cut(string(id), "-")
-	n, err := strconv.ParseUint(seq, 10, 64)
-	if err != nil {
+	if !isSeq(seq) {
 		return 0
 	}
+	n, _ := strconv.ParseUint(seq, 10, 64) // at most 18 digits: cannot fail
 	return n
 }
 
