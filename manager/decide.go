@@ -1,0 +1,172 @@
+package manager
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"relman/cluster"
+	"relman/release"
+)
+
+// action is what to do about a site next. Each is one transaction, or several
+// that do not depend on each other, or to wait.
+type action interface {
+	// steps are the transactions of the action, made from what v shows.
+	steps(f cluster.Fence, v *cluster.View) []step
+}
+
+type (
+	// wait is to do nothing until something changes or, unless it is zero,
+	// until that time.
+	wait struct{ until time.Time }
+	// admit makes nodes that asked to join members.
+	admit struct{ nodes []release.NodeID }
+	// start tells the nodes to fill a buffer.
+	start struct{ rollout cluster.Rollout }
+	// flip makes a release active that every member holds.
+	flip struct{ active cluster.Active }
+	// end gives the request its result without a flip.
+	end struct{ result cluster.Result }
+)
+
+// admitAtOnce bounds how long a flip can wait for admissions.
+const admitAtOnce = 32
+
+// decide says what to do next about a site, from one revision of its state and
+// the time. What ends a request comes first, so that neither a flip nor an
+// answer waits for nodes that join; a rollout starts only when those that are
+// there are members and so hear of it.
+func decide(v *cluster.View, now time.Time) action {
+	next := answer(v, now)
+	switch next.(type) {
+	case flip, end:
+		return next
+	}
+	if nodes := applicants(v); len(nodes) > 0 {
+		return admit{nodes[:min(len(nodes), admitAtOnce)]}
+	}
+	return next
+}
+
+// answer says what the request that was made last needs next.
+func answer(v *cluster.View, now time.Time) action {
+	if v.Done() {
+		return wait{}
+	}
+	d := v.Desired.Value
+	if d.Mode == cluster.Abort {
+		return end{aborted(v, now)}
+	}
+	if why := forbidden(v); why != nil {
+		return end{cluster.Result{State: cluster.StateRefused, Release: d.Release, Error: why, At: now}}
+	}
+	if v.Active.Exists() && v.Active.Value.Release == d.Release {
+		return end{cluster.Result{State: cluster.StateActive, Release: d.Release, Epoch: v.Active.Value.Epoch, At: now}}
+	}
+	if r, held := v.HeldBy(d.Release); held {
+		if d.Hold {
+			return end{cluster.Result{State: cluster.StateReady, Release: d.Release, At: now}}
+		}
+		return flip{nextActive(v, r, now)}
+	}
+	if !preparing(v) {
+		return start{newRollout(v, now)}
+	}
+	if deadline := v.Rollout.Value.Deadline; now.Before(deadline) {
+		return wait{until: deadline}
+	}
+	return end{cluster.Result{State: cluster.StateFailed, Release: d.Release, Error: unready(v), At: now}}
+}
+
+// aborted is the result of a request to abort; what it aborted gets its own
+// result in the same transaction.
+func aborted(v *cluster.View, now time.Time) cluster.Result {
+	return cluster.Result{State: cluster.StateAborted, Release: v.Rollout.Value.Release, At: now}
+}
+
+// forbidden says which rule keeps the requested release from becoming active,
+// nil for none.
+func forbidden(v *cluster.View) *cluster.ErrorInfo {
+	d := v.Desired.Value
+	if _, ok := v.Releases[d.Release]; !ok {
+		return refuse(cluster.ClassReleaseGone, "%s has no release %s", v.Site, d.Release)
+	}
+	if verdict, ok := v.Verdicts[d.Release]; ok {
+		return refuse(cluster.ClassYanked, "release %s is %s", d.Release, verdict)
+	}
+	if z := v.Freeze; z.Exists() && (d.Mode != cluster.Rollback || !z.Value.AllowRollback) {
+		return refuse(cluster.ClassFrozen, "%s is frozen by %s: %s", v.Site, z.Value.By, z.Value.Reason)
+	}
+	// Only an edit by hand leads here. No buffer could be chosen by such a policy.
+	if err := v.Policy.Value.Validate(); err != nil {
+		return refuse(cluster.ClassPolicyChanged, "%v", err)
+	}
+	return nil
+}
+
+func refuse(c cluster.Class, format string, args ...any) *cluster.ErrorInfo {
+	return &cluster.ErrorInfo{Class: c, Text: fmt.Sprintf(format, args...)}
+}
+
+// preparing reports whether the rollout in flight is that of the request.
+func preparing(v *cluster.View) bool {
+	r, d := v.Rollout, v.Desired.Value
+	return r.Exists() && r.Value.Request == d.Request && r.Value.Release == d.Release
+}
+
+// newRollout fills the back buffer, in the time that the policy or, when that
+// is less, the request allows.
+func newRollout(v *cluster.View, now time.Time) cluster.Rollout {
+	d := v.Desired.Value
+	allowed := v.Policy.Value.PrepareDeadline()
+	if d.PrepareSeconds > 0 {
+		allowed = min(allowed, time.Duration(d.PrepareSeconds)*time.Second)
+	}
+	return cluster.Rollout{
+		Release:  d.Release,
+		Buffer:   v.BackBuffer(),
+		Started:  now,
+		Deadline: now.Add(allowed),
+		Request:  d.Request,
+	}
+}
+
+// nextActive is what a flip to the requested release writes. The flip id is
+// the rollout's; a flip that needs no rollout gets one when it is acted on.
+func nextActive(v *cluster.View, r cluster.Readiness, now time.Time) cluster.Active {
+	d, old := v.Desired.Value, v.Active
+	a := cluster.Active{
+		Release:  d.Release,
+		Epoch:    old.Value.Epoch + 1,
+		Buffer:   r.Buffer,
+		Kind:     d.Mode,
+		Manifest: v.Releases[d.Release].Value.Manifest,
+		At:       now,
+		By:       d.By,
+		Message:  d.Message,
+		Request:  d.Request,
+		Quorum:   cluster.Quorum{Members: v.Entered(), Claims: len(r.Ready)},
+	}
+	if old.Exists() {
+		a.Previous = &cluster.Held{Release: old.Value.Release, Buffer: old.Value.Buffer}
+	}
+	if preparing(v) {
+		a.Flip = v.Rollout.Value.Flip
+	}
+	return a
+}
+
+// applicants are the live nodes that asked to join and of which nothing was
+// decided yet; one that was put out stays out.
+func applicants(v *cluster.View) []release.NodeID {
+	var nodes []release.NodeID
+	for n := range v.Joins {
+		_, live := v.Live[n]
+		if live && !v.Members[n].Exists() {
+			nodes = append(nodes, n)
+		}
+	}
+	slices.Sort(nodes)
+	return nodes
+}

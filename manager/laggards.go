@@ -1,0 +1,105 @@
+package manager
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"relman/cluster"
+	"relman/release"
+)
+
+// Bounds of what a result says of nodes, so that it stays a short value.
+const (
+	maxNamed  = 20 // nodes
+	maxReason = 90 // bytes of each node's reason
+)
+
+// unready says why the rollout in flight cannot be flipped to: who is late and
+// why or, when nobody is, that too few are ready.
+func unready(v *cluster.View) *cluster.ErrorInfo {
+	r := v.Ready(v.Rollout.Value.Buffer, v.Rollout.Value.Release)
+	class, behind := cluster.ClassNotReady, r.Late
+	text := fmt.Sprintf("%d/%d ready", len(r.Ready), len(r.Ready)+len(r.Late))
+	if len(r.Late) == 0 {
+		class, behind = cluster.ClassQuorum, outside(v)
+		need, _ := v.Policy.Value.Need(v.Entered())
+		text = fmt.Sprintf("%d ready, %d needed", len(r.Ready), need)
+		if len(behind) == 0 {
+			text += ", and no other node has joined"
+		}
+	}
+	named := slices.Sorted(slices.Values(behind))
+	named = named[:min(len(named), maxNamed)]
+	return &cluster.ErrorInfo{Class: class, Text: text + reasons(v, named, len(behind)), Nodes: named}
+}
+
+// outside are the nodes that want the site and have no claims.
+func outside(v *cluster.View) []release.NodeID {
+	entered := map[release.NodeID]bool{}
+	for _, c := range v.Claims {
+		entered[c.Node] = true
+	}
+	return slices.DeleteFunc(nodesOf(v), func(n release.NodeID) bool { return entered[n] })
+}
+
+// nodesOf are all nodes that have, or want, to do with the site.
+func nodesOf(v *cluster.View) []release.NodeID {
+	nodes := slices.Collect(maps.Keys(v.Joins))
+	nodes = slices.AppendSeq(nodes, maps.Keys(v.Members))
+	for _, c := range v.Claims {
+		nodes = append(nodes, c.Node)
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
+}
+
+// reasons is " (web-4: disk full; web-5: no live session; and 3 more)".
+func reasons(v *cluster.View, named []release.NodeID, all int) string {
+	if len(named) == 0 {
+		return ""
+	}
+	var parts []string
+	for _, n := range named {
+		parts = append(parts, fmt.Sprintf("%s: %s", n, reason(v, n)))
+	}
+	if more := all - len(named); more > 0 {
+		parts = append(parts, fmt.Sprintf("and %d more", more))
+	}
+	return " (" + strings.Join(parts, "; ") + ")"
+}
+
+// reason says why a node is not ready for the rollout in flight, as far as it
+// has said itself.
+func reason(v *cluster.View, n release.NodeID) string {
+	if _, live := v.Live[n]; !live {
+		return "no live session"
+	}
+	s, known := v.Status[n]
+	switch p := s.Preparing; {
+	case !known:
+		return "no status yet"
+	case s.Error != nil:
+		return shorten(s.Error.Text)
+	case p != nil && p.Release == v.Rollout.Value.Release:
+		return fmt.Sprintf("fetched %.1f of %.1f MiB", mib(p.Done), mib(p.Total))
+	case p != nil:
+		return "still fetching " + string(p.Release)
+	case v.Members[n].Value == cluster.MemberOut:
+		return "put out"
+	default:
+		return fmt.Sprintf("%s, has not begun", s.State)
+	}
+}
+
+func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
+
+// shorten cuts a node's own words to one short line.
+func shorten(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) <= maxReason {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxReason], "") + "…"
+}

@@ -1,0 +1,66 @@
+package manager
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"relman/cluster"
+	"relman/release"
+)
+
+// How much of the past is kept in etcd, per site.
+const (
+	keepHistory = 1000
+	keepResults = 200
+	trimAtOnce  = 100 // keys: etcd allows 128 operations in a transaction
+	trimResults = 20  // results beyond those kept before they are worth a transaction
+)
+
+// overdue lists keys of a site that are older than what is kept, at most
+// trimAtOnce. trimmed is the epoch up to which this leader has removed history
+// already.
+func overdue(v *cluster.View, trimmed release.Epoch) []string {
+	keys := overdueHistory(v, trimmed)
+	return append(keys, overdueResults(v, trimAtOnce-len(keys))...)
+}
+
+// overdueHistory lists history without reading it: the last epochs that are
+// too old now. A range longer than one more than the trim of an earlier leader
+// left, since that leader may have ended in between; removing what is not there
+// changes nothing.
+func overdueHistory(v *cluster.View, trimmed release.Epoch) []string {
+	epoch := v.Active.Value.Epoch
+	if epoch <= keepHistory {
+		return nil
+	}
+	last := epoch - keepHistory
+	first := release.Epoch(1)
+	if last > trimAtOnce {
+		first = last - trimAtOnce + 1
+	}
+	var keys []string
+	for e := max(first, trimmed+1); e <= last; e++ {
+		keys = append(keys, cluster.HistoryKey(v.Site, e))
+	}
+	return keys
+}
+
+// overdueResults lists the oldest results, never one that the last request
+// can still be judged by.
+func overdueResults(v *cluster.View, most int) []string {
+	if len(v.Results) < keepResults+trimResults {
+		return nil
+	}
+	d := v.Desired.Value
+	ids := slices.SortedFunc(maps.Keys(v.Results), func(a, b cluster.RequestID) int {
+		return cmp.Or(v.Results[b].At.Compare(v.Results[a].At), cmp.Compare(b, a))
+	})
+	var keys []string
+	for _, id := range slices.Backward(ids[keepResults:]) {
+		if len(keys) < most && id != d.Request && !slices.Contains(d.Replaces, id) {
+			keys = append(keys, cluster.ResultKey(v.Site, id))
+		}
+	}
+	return keys
+}
