@@ -114,7 +114,7 @@ func withLines(t *testing.T, lines ...File) []byte {
 		sums.tree.Write(body[start:])
 		sums.bytes += f.Size
 	}
-	head, err := Header{Format: 1, Site: "www", Seq: 1, Count: len(lines), Bytes: sums.bytes, Tree: sums.digest()}.line()
+	head, err := headerLine(Header{Format: 1, Site: "www", Seq: 1, Count: len(lines), Bytes: sums.bytes, Tree: sums.digest()})
 	if err != nil {
 		t.Fatal(err)
 	}

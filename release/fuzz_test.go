@@ -34,7 +34,7 @@ func FuzzParseManifest(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		head, err := m.Header.line()
+		head, err := headerLine(m.Header)
 		if err != nil || !bytes.Equal(append(head, body...), raw) {
 			t.Errorf("%q\nis written again as\n%q%q", raw, head, body)
 		}

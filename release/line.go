@@ -67,8 +67,7 @@ func appendString(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
-// line is the header's line.
-func (h Header) line() ([]byte, error) {
+func headerLine(h Header) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -76,21 +75,20 @@ func (h Header) line() ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// parse reads the header's line. It looks at the format first: what else a
-// later format says need not make sense here.
-func (h *Header) parse(line []byte) error {
-	err := json.Unmarshal(line, h)
-	if err != nil {
-		return manifestError(0, "%v", err)
+// parseHeader reads the header's line. It looks at the format first: what else
+// a later format says need not make sense here.
+func parseHeader(line []byte) (h Header, err error) {
+	if err := json.Unmarshal(line, &h); err != nil {
+		return h, manifestError(0, "%v", err)
 	}
 	if h.Format != manifestFormat {
-		return manifestError(0, "format %d, this version reads %d", h.Format, manifestFormat)
+		return h, manifestError(0, "format %d, this version reads %d", h.Format, manifestFormat)
 	}
-	again, err := h.line()
+	again, err := headerLine(h)
 	if err != nil || !bytes.Equal(line, bytes.TrimSuffix(again, newline)) {
-		return manifestError(0, "%v", errForm)
+		return h, manifestError(0, "%v", errForm)
 	}
-	return nil
+	return h, nil
 }
 
 // lineParser takes the lines of files apart, from left to right.

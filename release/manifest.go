@@ -84,7 +84,7 @@ func New(site Site, seq uint64, created time.Time, base *Manifest, files []File)
 	if err := m.check(sums); err != nil {
 		return nil, err
 	}
-	head, err := m.Header.line()
+	head, err := headerLine(m.Header)
 	if err != nil {
 		return nil, err
 	}
@@ -120,10 +120,11 @@ func ParseManifest(raw []byte) (*Manifest, error) {
 	if !ok {
 		return nil, manifestError(0, "the line does not end")
 	}
-	m := &Manifest{raw: raw, digest: Sum(raw)}
-	if err := m.Header.parse(head); err != nil {
+	header, err := parseHeader(head)
+	if err != nil {
 		return nil, err
 	}
+	m := &Manifest{Header: header, raw: raw, digest: Sum(raw)}
 	sums, in := newTally(), lineParser{types: map[string]string{}}
 	// The header may lie about the count: room is made for what rest can hold.
 	m.Files = make([]File, 0, min(max(m.Count, 0), len(rest)/lineLeast, MaxFiles))
@@ -133,12 +134,10 @@ func ParseManifest(raw []byte) (*Manifest, error) {
 			return nil, manifestError(sums.count+1, "the line does not end")
 		}
 		f, err := in.parse(line)
-		if err == nil {
-			again, err = sums.add(again[:0], f)
-		} else {
-			err = manifestError(sums.count+1, "%v", err)
-		}
 		if err != nil {
+			return nil, manifestError(sums.count+1, "%v", err)
+		}
+		if again, err = sums.add(again[:0], f); err != nil {
 			return nil, err
 		}
 		// The parser need not be strict: what is not what the file encodes

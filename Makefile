@@ -1,0 +1,80 @@
+# Everything here needs Go and make. Only the lint targets fetch a linter,
+# and only the compose targets need docker and docker-compose.
+
+GO           ?= go
+VERSION      := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BUILD        := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+LINT_VERSION := v2.15.0
+LINT         := .cache/bin/$(LINT_VERSION)/golangci-lint
+# The race detector needs a C compiler; without one the tests run all the same.
+RACE          = $(if $(shell command -v $$($(GO) env CC) 2>/dev/null),-race)
+TEST          = CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) -count=1 -timeout 10m $(TESTFLAGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo dev test check lint fmt fuzz e2e e2e-compose images up down bench clean race-note FORCE
+
+help: ## Show this help
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r t d; do printf '  %-12s %s\n' "$$t" "$$d"; done
+
+build: bin/relman ## Build bin/relman, one static binary
+
+demo: bin/relman bin/etcdctl ## Show it: four nodes, publish, flip, roll back; leaves nothing behind
+	@$(GO) run ./e2e/demo
+
+dev: bin/relman ## Run a cluster of four nodes here until Ctrl-C
+	@bin/relman dev
+
+test: race-note ## Run all tests
+	$(TEST) ./...
+
+check: lint test ## Lint, then run all tests
+
+lint: $(LINT) ## Run go vet and golangci-lint, which also checks the formatting
+	$(GO) vet ./... && $(GO) vet -tags failpoints ./failpoint/... && $(LINT) run
+
+fmt: $(LINT) ## Format all Go files
+	$(LINT) fmt
+
+fuzz: ## Run every fuzz test for FUZZTIME (10s)
+	@GO="$(GO)" .ci/fuzz "$${FUZZTIME:-10s}"
+
+e2e: race-note ## Run the tests of whole clusters only, verbosely
+	$(TEST) -v ./e2e/...
+
+e2e-compose: images ## Test the cluster of docker-compose.yml
+	e2e/compose.sh
+
+images: bin/relman bin/etcd bin/etcdctl ## Make the container images out of the project's own binaries
+	deploy/images.sh
+
+up: images ## Start the cluster of docker-compose.yml
+	docker-compose up -d
+
+down: ## Stop it and remove what it stored
+	docker-compose down -v
+
+bench: ## Run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
+
+clean: ## Remove what was built
+	rm -rf bin .cache
+
+bin/relman: FORCE
+	$(BUILD) -o $@ ./cmd/relman
+
+bin/relman-failpoints: FORCE
+	$(BUILD) -tags failpoints -o $@ ./cmd/relman
+
+bin/etcd: tools/go.mod tools/go.sum
+	CGO_ENABLED=0 $(GO) build -C tools -trimpath -o ../$@ go.etcd.io/etcd/server/v3
+
+bin/etcdctl: tools/go.mod tools/go.sum
+	CGO_ENABLED=0 $(GO) build -C tools -trimpath -o ../$@ go.etcd.io/etcd/etcdctl/v3
+
+$(LINT):
+	GOBIN=$(abspath $(@D)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+
+race-note:
+	@$(if $(RACE),:,echo '*** There is no C compiler: these tests run WITHOUT the race detector. ***' >&2)
+
+FORCE:
