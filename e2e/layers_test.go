@@ -25,6 +25,7 @@ func layers() []layer {
 		{"go.uber.org/zap", []string{"cluster/embedded/"}, "relman logs with slog"},
 		{"github.com/minio", []string{"objectstore/s3"}, "only objectstore/s3.go imports the S3 client"},
 		{"github.com/versity", []string{"objectstore/embedded/"}, "only objectstore/embedded runs an S3 server"},
+		{"github.com/aws", []string{"objectstore/embedded/"}, "the S3 client is minio-go; versitygw brings this one"},
 		{"github.com/spf13", []string{"cmd/"}, "flags and configuration belong to cmd"},
 		{"relman/cluster/embedded", []string{"cluster/", "cmd/"}, "only cmd starts an etcd server"},
 		{"relman/objectstore/embedded", []string{"objectstore/", "cmd/"}, "only cmd starts an S3 server"},
