@@ -23,6 +23,7 @@ var build = sync.OnceValues(func() (binaries, error) {
 	if err != nil {
 		return binaries{}, err
 	}
+	built = dir
 	b := binaries{filepath.Join(dir, "relman"), filepath.Join(dir, "etcd"), filepath.Join(dir, "etcdctl")}
 	for _, args := range [][]string{
 		{"build", "-tags", "failpoints", "-o", b.relman, "relman/cmd/relman"},
@@ -38,6 +39,8 @@ var build = sync.OnceValues(func() (binaries, error) {
 	return b, nil
 })
 
+var built string // the folder of the binaries, once a test wanted them
+
 func programs(t testing.TB) binaries {
 	t.Helper()
 	b, err := build()
@@ -49,8 +52,8 @@ func programs(t testing.TB) binaries {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if b, err := build(); err == nil && b.relman != "" {
-		if err := os.RemoveAll(filepath.Dir(b.relman)); err != nil {
+	if built != "" {
+		if err := os.RemoveAll(built); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
