@@ -16,6 +16,9 @@ var (
 	ErrUnknown = errors.New("outcome unknown")
 	// ErrUnavailable: etcd cannot be reached or has no leader; nothing changed.
 	ErrUnavailable = errors.New("etcd unavailable")
+	// ErrNoSpace: etcd's database has reached its quota; it is read-only until
+	// somebody makes room. It is ErrUnavailable too.
+	ErrNoSpace = fmt.Errorf("%w: its database is full and read-only (alarm NOSPACE): compact and defragment it or raise its quota, then `etcdctl alarm disarm`", ErrUnavailable)
 	// ErrDenied: etcd refused the credentials or the key.
 	ErrDenied = errors.New("denied by etcd")
 	// ErrNotFound: there is no such site, release or node.

@@ -35,8 +35,13 @@ func unchanged(key string, mod int64, c Class) Guard {
 	return Guard{Key: key, Field: Mod, Rev: mod, Class: c}
 }
 
-// created: key is the very one that was created at rev.
+// created: key is the very one that was created at rev. A rev of 0 is no
+// creation: such a guard never holds, where "equal to 0" would hold for a key
+// that does not exist.
 func created(key string, rev int64, c Class) Guard {
+	if rev == 0 {
+		rev = -1
+	}
 	return Guard{Key: key, Field: Create, Rev: rev, Class: c}
 }
 
@@ -94,22 +99,41 @@ func (g Guard) holds(p Pair) bool {
 func (g Guard) reason(found string) string {
 	key := strings.TrimPrefix(g.Key, Prefix)
 	switch {
+	case g.Prefix && found == "":
+		return fmt.Sprintf("there is no claim under %s", key)
 	case g.Prefix:
-		return fmt.Sprintf("not every claim under %s is %q%s", key, g.Value, foundText(found))
-	case g.Field == Value:
-		return fmt.Sprintf("%s is not %q%s", key, g.Value, foundText(found))
-	case g.Field == Create && g.Not:
+		return fmt.Sprintf("not every claim under %s is %q: %s", key, g.Value, found)
+	case found == "":
 		return key + " does not exist"
+	case g.Field == Value:
+		return fmt.Sprintf("%s is not %q: %s", key, g.Value, found)
 	case g.Rev == 0:
-		return fmt.Sprintf("%s exists%s", key, foundText(found))
+		return fmt.Sprintf("%s exists: %s", key, found)
 	default:
-		return fmt.Sprintf("%s has changed%s", key, foundText(found))
+		return fmt.Sprintf("%s has changed: %s", key, found)
 	}
 }
 
-func foundText(found string) string {
-	if found == "" {
+// mostFound is how many of a range's keys a refusal names.
+const mostFound = 20
+
+// found says what stood where the guard looked: the value of a key, or those
+// keys of a range, at most 20, that are not as the guard wants them.
+func (g Guard) found(pairs []Pair) string {
+	if !g.Prefix {
+		for _, p := range pairs {
+			return p.Value
+		}
 		return ""
 	}
-	return ": " + found
+	var bad []string
+	for _, p := range pairs {
+		if !g.holds(p) {
+			bad = append(bad, fmt.Sprintf("%s is %q", strings.TrimPrefix(p.Key, g.Key), p.Value))
+		}
+	}
+	if more := len(bad) - mostFound; more > 0 {
+		bad = append(bad[:mostFound], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(bad, ", ")
 }

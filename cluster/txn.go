@@ -94,7 +94,7 @@ func Register(site release.Site, seq Entry[uint64], gc Entry[GC], id release.ID,
 // decide (View.Done).
 func Request(v *View, d Desired) Txn {
 	if !v.Done() {
-		d.Replaces = append(append([]RequestID{}, v.Desired.Value.Replaces...), v.Desired.Value.Request)
+		d.Replaces = replaced(v)
 	}
 	t := Txn{
 		Name: fmt.Sprintf("ask for %s of %s", d.Mode, v.Site),
@@ -113,6 +113,23 @@ func Request(v *View, d Desired) Txn {
 		)
 	}
 	return t.markLast()
+}
+
+// mostReplaced bounds what one transaction of the leader has to end: etcd takes
+// 128 operations. Only a cluster that has been without a leader for more than
+// so many requests forgets the oldest.
+const mostReplaced = 100
+
+// replaced are the requests, oldest first, that a new one puts an end to.
+func replaced(v *View) []RequestID {
+	d := v.Desired.Value
+	var all []RequestID
+	for _, r := range append(d.Replaces[:len(d.Replaces):len(d.Replaces)], d.Request) {
+		if _, done := v.Results[r]; !done {
+			all = append(all, r)
+		}
+	}
+	return all[max(0, len(all)-mostReplaced):]
 }
 
 // freezeGuard: no freeze, or for a rollback the very freeze that allows it.
@@ -186,9 +203,10 @@ func Flip(f Fence, v *View, a Active) Txn {
 		},
 		Ops: supersede(v, a.At),
 	}
+	history := put(HistoryKey(v.Site, a.Epoch), a)
 	t.Ops = append(t.Ops,
 		remove(RolloutKey(v.Site)),
-		put(HistoryKey(v.Site, a.Epoch), a),
+		history,
 		put(ResultKey(v.Site, a.Request), Result{State: StateActive, Release: a.Release, Epoch: a.Epoch, Changed: true, At: a.At}),
 	)
 	if d.Freeze {
@@ -198,7 +216,10 @@ func Flip(f Fence, v *View, a Active) Txn {
 		}))
 	}
 	t.Ops = append(t.Ops, put(ActiveKey(v.Site), a))
-	return t.markLast()
+	// Not the active key, which a later flip may have written before the
+	// outcome of this one is known.
+	t.Mark = &history
+	return t
 }
 
 // End is T8 and every other end of a request without a flip: the request that

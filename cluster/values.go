@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"relman/release"
@@ -182,6 +183,9 @@ type Join struct {
 	Sites []release.Site `json:"sites"` // empty: every site
 	Group release.Group  `json:"group"`
 }
+
+// For reports whether a node that joins so is for a site.
+func (j Join) For(s release.Site) bool { return len(j.Sites) == 0 || slices.Contains(j.Sites, s) }
 
 // Live says that a node's session lives.
 type Live struct {

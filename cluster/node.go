@@ -1,0 +1,195 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"relman/release"
+)
+
+// Node is what a node can read and write. It has no method that flips.
+type Node struct {
+	c    *Client
+	self Self
+	live Live
+	join Join
+	log  *slog.Logger
+
+	alive  atomic.Bool
+	missed atomic.Uint64
+
+	mu      sync.Mutex // guards reports, never while something is written
+	reports map[release.Site]*report
+	wake    chan struct{} // holds one when there may be something to write
+}
+
+// Node is this client as one node. live.Boot names this start of its agent.
+func (c *Client) Node(self Self, live Live, join Join) *Node {
+	if self.Group == "" {
+		self.Group = release.DefaultGroup
+	}
+	join.Group = self.Group
+	if join.Sites == nil {
+		join.Sites = []release.Site{}
+	}
+	return &Node{
+		c: c, self: self, live: live, join: join, log: c.log.With("node", self.Node),
+		reports: map[release.Site]*report{}, wake: make(chan struct{}, 1),
+	}
+}
+
+// Alive reports whether the node's session lives as far as is known.
+func (n *Node) Alive() bool { return n.alive.Load() }
+
+// MissedEvents counts the changes that a read found and the watch had not
+// delivered. It should stay 0.
+func (n *Node) MissedEvents() uint64 { return n.missed.Load() }
+
+// FollowSites calls each with the sites that are for this node, now and after
+// every change, until ctx ends. What the node asked for when it first joined is
+// what counts.
+func (n *Node) FollowSites(ctx context.Context, each func([]release.Site)) error {
+	var last []release.Site
+	first := true
+	n.c.follow(ctx, n.log, &n.missed, []string{CatalogKey, JoinKey(n.self.Node)}, func(_ int64, kvs []*mvccpb.KeyValue) {
+		sites, err := n.sites(kvs[0], kvs[1])
+		if err != nil {
+			n.log.Error("cannot read which sites there are", "error", err)
+			return
+		}
+		if first || !slices.Equal(sites, last) {
+			first, last = false, sites
+			each(slices.Clone(sites))
+		}
+	})
+	return nil
+}
+
+func (n *Node) sites(catalog, joined *mvccpb.KeyValue) ([]release.Site, error) {
+	var all Entry[Catalog]
+	join := Entry[Join]{Value: n.join}
+	if catalog != nil {
+		if err := entry(catalog, &all); err != nil {
+			return nil, err
+		}
+	}
+	if joined != nil {
+		join.Value = Join{}
+		if err := entry(joined, &join); err != nil {
+			return nil, err
+		}
+	}
+	return slices.DeleteFunc(all.Value.Sites, func(s release.Site) bool { return !join.Value.For(s) }), nil
+}
+
+// Follow calls each with what the node has to obey for a site, now and after
+// every change, until ctx ends. Calls come one after the other, always with the
+// newest state. The three keys are watched one by one: for an instant a view may
+// have one of them newer than another, which a transaction made from it
+// finds out by its guards.
+func (n *Node) Follow(ctx context.Context, site release.Site, each func(NodeView)) error {
+	keys := []string{ActiveKey(site), RolloutKey(site), MemberKey(site, n.self.Node)}
+	n.c.follow(ctx, n.log.With("site", site), &n.missed, keys, func(rev int64, kvs []*mvccpb.KeyValue) {
+		v, err := nodeView(site, rev, kvs)
+		if err != nil {
+			n.log.Error("cannot read what is to be shown", "site", site, "error", err)
+			return
+		}
+		each(v)
+	})
+	return nil
+}
+
+func nodeView(site release.Site, rev int64, kvs []*mvccpb.KeyValue) (NodeView, error) {
+	v := NodeView{Site: site, Revision: rev}
+	if kv := kvs[0]; kv != nil {
+		if err := entry(kv, &v.Active); err != nil {
+			return v, err
+		}
+	}
+	if kv := kvs[1]; kv != nil {
+		if err := entry(kv, &v.Rollout); err != nil {
+			return v, err
+		}
+	}
+	if kv := kvs[2]; kv != nil {
+		m, err := memberEntry(kv)
+		if err != nil {
+			return v, err
+		}
+		v.Member = m
+	}
+	return v, nil
+}
+
+// Release reads the record of a release. ErrNotFound: it was never registered,
+// or is gone.
+func (n *Node) Release(ctx context.Context, site release.Site, id release.ID) (ReleaseRecord, error) {
+	e, err := getEntry[ReleaseRecord](ctx, n.c, ReleaseKey(site, id))
+	if err == nil && !e.Exists() {
+		err = fmt.Errorf("release %s of %s: %w", id, site, ErrNotFound)
+	}
+	return e.Value, err
+}
+
+// Claims reads the node's own claims as they stand: one release per buffer, ""
+// for none. A node that has not entered the site has none.
+func (n *Node) Claims(ctx context.Context, site release.Site) (held []release.ID, entered bool, err error) {
+	var gets []clientv3.Op
+	for k := range MaxBuffers {
+		gets = append(gets, clientv3.OpGet(ClaimKey(site, k, n.self.Group, n.self.Node)))
+	}
+	r, err := n.c.read(ctx, "read the own claims of "+string(site), gets...)
+	if err != nil {
+		return nil, false, err
+	}
+	for k := range gets {
+		kv := only(ranged(r, k))
+		if kv == nil {
+			continue
+		}
+		id, err := claimed(kv)
+		if err != nil {
+			return nil, false, err
+		}
+		for len(held) < k {
+			held = append(held, "")
+		}
+		held = append(held, id)
+	}
+	return held, len(held) > 0, nil
+}
+
+// Enter writes all claims of the node, as its disk has them (T11).
+func (n *Node) Enter(ctx context.Context, v NodeView, held []release.ID) error {
+	_, err := n.c.Commit(ctx, Enter(n.self, &v, held))
+	return err
+}
+
+// Retract gives up the claim of the rollout's buffer (T4).
+func (n *Node) Retract(ctx context.Context, v NodeView) error {
+	_, err := n.c.Commit(ctx, Retract(n.self, &v))
+	return err
+}
+
+// Claim says that the rollout's buffer holds its release (T5).
+func (n *Node) Claim(ctx context.Context, v NodeView) error {
+	_, err := n.c.Commit(ctx, ClaimReady(n.self, &v))
+	return err
+}
+
+// Lower retracts claims that the disk cannot back (T11a).
+func (n *Node) Lower(ctx context.Context, site release.Site, buffers []int) error {
+	if len(buffers) == 0 {
+		return nil
+	}
+	_, err := n.c.Commit(ctx, Lower(n.self, site, buffers))
+	return err
+}

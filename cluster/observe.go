@@ -1,0 +1,230 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"relman/release"
+)
+
+// Observe reads all that a decision about a site can rest on, in one
+// transaction at one revision. ErrNotFound: there is no such site. A value that
+// does not parse is an error that names its key: nothing is decided on a part.
+func (c *Client) Observe(ctx context.Context, site release.Site) (*View, error) {
+	what := "observe " + string(site)
+	// Not the whole subtree: the history is long and nothing rests on it.
+	r, err := c.read(ctx, what,
+		clientv3.OpGet(ActiveKey(site)), clientv3.OpGet(RolloutKey(site)), clientv3.OpGet(DesiredKey(site)),
+		clientv3.OpGet(ConfigKey(site)), clientv3.OpGet(FreezeKey(site)), clientv3.OpGet(RosterKey(site)),
+		clientv3.OpGet(SeqKey(site)), clientv3.OpGet(GCKey),
+		clientv3.OpGet(ReleasesPrefix(site), clientv3.WithPrefix()),
+		clientv3.OpGet(VerdictsPrefix(site), clientv3.WithPrefix()),
+		clientv3.OpGet(ResultsPrefix(site), clientv3.WithPrefix()),
+		clientv3.OpGet(MembersPrefix(site), clientv3.WithPrefix()),
+		clientv3.OpGet(ReadyPrefix(site), clientv3.WithPrefix()),
+		clientv3.OpGet(nodesPrefix, clientv3.WithPrefix()),
+	)
+	if err != nil {
+		return nil, err
+	}
+	v := newView(site, r.Header.Revision)
+	for i := range r.Responses {
+		for _, kv := range ranged(r, i) {
+			if err := v.take(kv); err != nil {
+				return nil, fmt.Errorf("%s: %w", what, err)
+			}
+		}
+	}
+	if !v.Policy.Exists() {
+		return nil, fmt.Errorf("site %s: %w", site, ErrNotFound)
+	}
+	if err := v.Policy.Value.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: read %s: %w", what, ConfigKey(site), err)
+	}
+	v.arrange()
+	return v, nil
+}
+
+func newView(site release.Site, revision int64) *View {
+	return &View{
+		Site: site, Revision: revision,
+		Releases: map[release.ID]Entry[ReleaseRecord]{},
+		Verdicts: map[release.ID]string{},
+		Results:  map[RequestID]Result{},
+		Members:  map[release.NodeID]Entry[Member]{},
+		Joins:    map[release.NodeID]Join{},
+		Live:     map[release.NodeID]Live{},
+		Status:   map[release.NodeID]Status{},
+	}
+}
+
+// take puts one key in its place. Keys that this program does not know are
+// those of a newer one.
+func (v *View) take(kv *mvccpb.KeyValue) error {
+	key := string(kv.Key)
+	switch key {
+	case ActiveKey(v.Site):
+		return entry(kv, &v.Active)
+	case RolloutKey(v.Site):
+		return entry(kv, &v.Rollout)
+	case DesiredKey(v.Site):
+		return entry(kv, &v.Desired)
+	case ConfigKey(v.Site):
+		return entry(kv, &v.Policy)
+	case FreezeKey(v.Site):
+		return entry(kv, &v.Freeze)
+	case RosterKey(v.Site):
+		return entry(kv, &v.Roster)
+	case SeqKey(v.Site):
+		return entry(kv, &v.Seq)
+	case GCKey:
+		return entry(kv, &v.GC)
+	}
+	if rest, ok := strings.CutPrefix(key, nodesPrefix); ok {
+		return v.takeNode(rest, kv)
+	}
+	kind, rest, _ := strings.Cut(strings.TrimPrefix(key, SitePrefix(v.Site)), "/")
+	switch kind {
+	case "ready":
+		return v.takeClaim(rest, kv)
+	case "members":
+		return v.takeMember(rest, kv)
+	case "results":
+		var r Result
+		if err := decode(key, kv.Value, &r); err != nil {
+			return err
+		}
+		v.Results[RequestID(rest)] = r
+	case "releases", "verdicts":
+		return v.takeRelease(kind, rest, kv)
+	}
+	return nil
+}
+
+func (v *View) takeRelease(kind, rest string, kv *mvccpb.KeyValue) error {
+	id, err := release.ParseID(rest)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", kv.Key, err)
+	}
+	if kind == "verdicts" {
+		v.Verdicts[id] = string(kv.Value)
+		return nil
+	}
+	var e Entry[ReleaseRecord]
+	if err := entry(kv, &e); err != nil {
+		return err
+	}
+	v.Releases[id] = e
+	return nil
+}
+
+func (v *View) takeClaim(rest string, kv *mvccpb.KeyValue) error {
+	k, g, n, ok := claimKeyParts(rest)
+	if !ok {
+		return fmt.Errorf("read %s: no key of a claim", kv.Key)
+	}
+	id, err := claimed(kv)
+	if err != nil {
+		return err
+	}
+	v.Claims = append(v.Claims, Claim{Node: n, Group: g, Buffer: k, Release: id})
+	return nil
+}
+
+// claimed is the release that a claim names, "" for none.
+func claimed(kv *mvccpb.KeyValue) (release.ID, error) {
+	if string(kv.Value) == NoClaim {
+		return "", nil
+	}
+	id, err := release.ParseID(string(kv.Value))
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", kv.Key, err)
+	}
+	return id, nil
+}
+
+func (v *View) takeMember(rest string, kv *mvccpb.KeyValue) error {
+	n, err := release.ParseNodeID(rest)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", kv.Key, err)
+	}
+	e, err := memberEntry(kv)
+	v.Members[n] = e
+	return err
+}
+
+func memberEntry(kv *mvccpb.KeyValue) (Entry[Member], error) {
+	m := Member(kv.Value)
+	if m != MemberIn && m != MemberOut {
+		return Entry[Member]{}, fmt.Errorf("read %s: %q is neither %q nor %q", kv.Key, m, MemberIn, MemberOut)
+	}
+	return Entry[Member]{Value: m, Mod: kv.ModRevision, Create: kv.CreateRevision}, nil
+}
+
+func (v *View) takeNode(rest string, kv *mvccpb.KeyValue) error {
+	name, kind, _ := strings.Cut(rest, "/")
+	n, err := release.ParseNodeID(name)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", kv.Key, err)
+	}
+	switch kind {
+	case "live":
+		return decodeInto(kv, v.Live, n)
+	case "join":
+		return decodeInto(kv, v.Joins, n)
+	case "status/" + string(v.Site):
+		return decodeInto(kv, v.Status, n)
+	}
+	return nil
+}
+
+// arrange sorts the claims and leaves only the nodes that are for this site.
+func (v *View) arrange() {
+	slices.SortFunc(v.Claims, func(a, b Claim) int {
+		return cmp.Or(cmp.Compare(a.Buffer, b.Buffer), cmp.Compare(a.Group, b.Group), cmp.Compare(a.Node, b.Node))
+	})
+	for n, j := range v.Joins {
+		if !j.For(v.Site) {
+			delete(v.Joins, n)
+		}
+	}
+	for n := range v.Live {
+		if _, ok := v.Joins[n]; !ok {
+			delete(v.Live, n)
+		}
+	}
+	for n := range v.Status {
+		if _, ok := v.Joins[n]; !ok {
+			delete(v.Status, n)
+		}
+	}
+}
+
+// entry reads a key's value with its revisions.
+func entry[T any](kv *mvccpb.KeyValue, e *Entry[T]) error {
+	if p, ok := any(&e.Value).(*uint64); ok { // bare decimal
+		n, err := strconv.ParseUint(string(kv.Value), 10, 64)
+		if err != nil {
+			return fmt.Errorf("read %s: %q is no number", kv.Key, kv.Value)
+		}
+		*p = n
+	} else if err := decode(string(kv.Key), kv.Value, &e.Value); err != nil {
+		return err
+	}
+	e.Mod, e.Create = kv.ModRevision, kv.CreateRevision
+	return nil
+}
+
+func decodeInto[K comparable, T any](kv *mvccpb.KeyValue, into map[K]T, at K) error {
+	var v T
+	err := decode(string(kv.Key), kv.Value, &v)
+	into[at] = v
+	return err
+}
