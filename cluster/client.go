@@ -54,6 +54,22 @@ type Client struct {
 // Dial connects to etcd and asks it something, so that a wrong address or
 // password shows now. It answers within the timeout.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
+	c, err := Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := c.call(ctx)
+	defer cancel()
+	if _, err := c.kv.Get(ctx, InfoKey, clientv3.WithKeysOnly()); err != nil {
+		_ = c.Close()
+		return nil, c.translate(ctx, "dial etcd", err)
+	}
+	return c, nil
+}
+
+// Open is Dial without the question: but for a login by password it does no
+// I/O. It is for what runs for long, and has work to do while etcd is away.
+func Open(cfg Config) (*Client, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout
 	}
@@ -67,16 +83,14 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	if len(cfg.Endpoints) == 0 {
 		return nil, fmt.Errorf("dial etcd: %w: no endpoints given", ErrUnavailable)
 	}
-	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
-	defer cancel()
-	if err := c.open(ctx); err != nil {
+	if err := c.open(); err != nil {
 		_ = c.Close()
-		return nil, c.translate(ctx, "dial etcd", err)
+		return nil, c.translate(context.Background(), "dial etcd", err)
 	}
 	return c, nil
 }
 
-func (c *Client) open(ctx context.Context) (err error) {
+func (c *Client) open() (err error) {
 	if c.kv, err = c.connect(); err != nil {
 		return err
 	}
@@ -84,8 +98,7 @@ func (c *Client) open(ctx context.Context) (err error) {
 		return err
 	}
 	c.watcher = c.ev.Watcher
-	_, err = c.kv.Get(ctx, InfoKey, clientv3.WithKeysOnly())
-	return err
+	return nil
 }
 
 // connect makes a client; but for a login by password it does no I/O.
