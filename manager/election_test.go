@@ -47,7 +47,10 @@ func (f *fake) Campaign(ctx context.Context, id string, _ time.Duration) (Leader
 func (l *fakeLeadership) Fence() cluster.Fence  { return l.fence }
 func (l *fakeLeadership) Done() <-chan struct{} { return l.done }
 
-func (l *fakeLeadership) Resign(context.Context) error {
+func (l *fakeLeadership) Resign(ctx context.Context) error {
+	if err := l.fake.call(ctx); err != nil {
+		return err
+	}
 	l.fake.drop(l.fence.Key)
 	return nil
 }

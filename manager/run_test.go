@@ -215,14 +215,13 @@ func TestRun_deposed(t *testing.T) {
 }
 
 // TestRun_twoLeaders: two that both believe to lead are harmless (the fake
-// polices each commit), and it ends when the lease's end is known.
+// polices each commit).
 func TestRun_twoLeaders(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		m1, _ := w.manager("m1")
 		synctest.Wait()
 		m2, _ := w.manager("m2")
 		w.nodes(4, time.Minute)
-		lease := w.held()
 		w.depose()
 		synctest.Wait()
 		if !m1.Leading() || !m2.Leading() {
@@ -231,6 +230,19 @@ func TestRun_twoLeaders(t *testing.T) {
 		for n := 1; n <= 5; n++ {
 			w.ended(w.publish(n), cluster.StateActive, n, release.Epoch(n))
 		}
+	})
+}
+
+// TestRun_leaseEnds: with the end of its lease known, a leader stops though
+// there is nothing to do that would be refused, and campaigns again.
+func TestRun_leaseEnds(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		m1, _ := w.manager("m1")
+		synctest.Wait()
+		m2, _ := w.manager("m2")
+		synctest.Wait()
+		lease := w.held()
+		w.depose()
 		close(lease.done)
 		time.Sleep(time.Minute)
 		if m1.Leading() || !m2.Leading() {
