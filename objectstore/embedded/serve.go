@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -158,7 +159,11 @@ func openBackend(ctx context.Context, c Config, s syncer) (*durable, error) {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, err
 	}
-	if err := s.syncBetween(root, filepath.Dir(c.Dir)); err != nil {
+	// The parent directory may be one that only lets us pass.
+	if err := s.syncBetween(root, c.Dir); err != nil {
+		return nil, err
+	}
+	if err := s.syncPath(filepath.Dir(c.Dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return nil, err
 	}
 	if old, err := os.ReadDir(root); err != nil {
