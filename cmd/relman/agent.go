@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"relman/cluster"
+	"relman/nodeagent"
+	"relman/objectstore"
+	"relman/release"
+)
+
+// agentOptions say how `relman agent` runs.
+type agentOptions struct {
+	cluster cluster.Config
+	store   string // "": the one that the cluster names
+	node    nodeOptions
+
+	addr      string // of the sites
+	adminAddr string // of health and metrics
+}
+
+// nodeOptions say what a node is.
+type nodeOptions struct {
+	id    release.NodeID
+	group release.Group
+	sites []release.Site // empty: every site
+	dir   string
+	url   string // where others reach its sites; "" says it from the listener
+}
+
+// runAgent runs a node until ctx ends. It needs neither etcd nor the store to
+// start: what is on its disk it serves at once.
+//
+// Stop order: it says that it is not ready, accepts nothing more, finishes the
+// requests in flight, ends its work in the cluster, and stops answering for
+// its health at last.
+func runAgent(ctx context.Context, o agentOptions, log *slog.Logger) (err error) {
+	log = log.With("node", o.node.id)
+	parts := newStack()
+	defer func() { err = errors.Join(err, parts.close()) }()
+	client, err := cluster.Open(o.cluster)
+	if err != nil {
+		return err
+	}
+	parts.onStop(client.Close)
+	sites, err := listen(ctx, o.addr)
+	if err != nil {
+		return err
+	}
+	reg := newRegistry()
+	store := &clusterStore{info: client.Info, url: o.store, log: log}
+	n, err := newNode(client, store, o.node, sites, reg, log)
+	if err != nil {
+		return errors.Join(err, sites.Close())
+	}
+	admin, err := listen(ctx, o.adminAddr)
+	if err != nil {
+		return errors.Join(err, sites.Close())
+	}
+	health := withMetrics(notReadyAfter(ctx, n.agent.AdminHandler()), reg)
+	parts.start(ctx, "health", func(ctx context.Context) error { return serveHTTP(ctx, admin, health, log) })
+	n.start(ctx, parts, log)
+	log.Info("agent runs", "sites", httpURL(sites.Addr()), "admin", httpURL(admin.Addr()), "dir", o.node.dir)
+	return parts.wait(ctx)
+}
+
+// node is an agent and the listener of its sites.
+type node struct {
+	agent   *nodeagent.Agent
+	session *cluster.Node
+	sites   net.Listener
+	boot    string
+	id      release.NodeID
+}
+
+// newNode makes a node's agent; nothing runs yet.
+func newNode(client *cluster.Client, store objectstore.Store, o nodeOptions, sites net.Listener, reg prometheus.Registerer, log *slog.Logger) (*node, error) {
+	if o.url == "" {
+		o.url = advertised(sites.Addr())
+	}
+	n := &node{sites: sites, boot: cluster.NewULID(), id: o.id}
+	n.session = client.Node(
+		cluster.Self{Node: o.id, Group: o.group},
+		cluster.Live{Boot: n.boot, Addr: o.url, Version: version},
+		cluster.Join{Sites: o.sites, Group: o.group},
+	)
+	var err error
+	n.agent, err = nodeagent.New(nodeagent.Config{Dir: o.dir, Node: o.id, Log: log}, n.session, store)
+	if err != nil {
+		return nil, err
+	}
+	return n, register(reg, n.agent.Collectors())
+}
+
+// start lets it work, and serve.
+func (n *node) start(ctx context.Context, parts *stack, log *slog.Logger) {
+	parts.start(ctx, "session of "+string(n.id), n.session.Run)
+	parts.start(ctx, "agent "+string(n.id), n.agent.Run)
+	parts.start(ctx, "sites of "+string(n.id), func(ctx context.Context) error {
+		return serveHTTP(ctx, n.sites, n.agent.Handler(), log)
+	})
+}
+
+// notReadyAfter answers that the node is not ready once ctx has ended: load
+// balancers hear it while the requests in flight are finished.
+func notReadyAfter(ctx context.Context, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/readyz" && ctx.Err() != nil {
+			http.Error(w, "stopping", http.StatusServiceUnavailable)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// advertised is how other hosts reach a listener: one that listens on every
+// address is reached by the host's name.
+func advertised(a net.Addr) string {
+	host, port, err := net.SplitHostPort(a.String())
+	ip := net.ParseIP(host)
+	if name, nameErr := os.Hostname(); err == nil && nameErr == nil && ip != nil && ip.IsUnspecified() {
+		return fmt.Sprintf("http://%s", net.JoinHostPort(name, port))
+	}
+	return httpURL(a)
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"relman/cluster"
+	etcdserver "relman/cluster/embedded"
+	"relman/manager"
+	"relman/objectstore"
+	storeserver "relman/objectstore/embedded"
+)
+
+// managerOptions say how `relman manager` runs.
+type managerOptions struct {
+	cluster cluster.Config
+	id      string
+	addr    string // of the API
+	store   string // for the cluster's Info; "" leaves it as it is
+
+	embeddedEtcd bool
+	etcd         etcdserver.Config
+
+	embeddedStore string // its directory; "" runs none
+	storeAddr     string
+	bucket        string
+}
+
+// runManager runs a manager until ctx ends. Stop order: the API, the manager
+// (which resigns), the connection, and what is embedded at last.
+func runManager(ctx context.Context, o managerOptions, log *slog.Logger) (err error) {
+	parts := newStack()
+	defer func() { err = errors.Join(err, parts.close()) }()
+	info := cluster.Info{Store: o.store}
+	if o.embeddedStore != "" {
+		embedded, err := startStore(ctx, parts, o, log)
+		if err != nil {
+			return err
+		}
+		if info.Store == "" {
+			info = embedded
+		}
+	}
+	if o.embeddedEtcd {
+		member, err := startEtcd(ctx, parts, o.etcd, log)
+		if err != nil {
+			return err
+		}
+		o.cluster.Endpoints = []string{member.ClientURL()}
+	}
+	client, err := cluster.Open(o.cluster)
+	if err != nil {
+		return err
+	}
+	parts.onStop(client.Close)
+	if info.Store != "" {
+		parts.start(ctx, "cluster info", func(ctx context.Context) error { return keepInfo(ctx, client, info, log) })
+	}
+	m := manager.New(managerCluster{client}, manager.Config{ID: o.id, Log: log})
+	parts.start(ctx, "manager", m.Run)
+	addr, err := startAPI(ctx, parts, client, m, o.addr, listen, log)
+	if err != nil {
+		return err
+	}
+	log.Info("manager runs", "manager", o.id, "api", addr, "etcd", o.cluster.Endpoints)
+	return parts.wait(ctx)
+}
+
+// startEtcd runs an etcd member in this process.
+func startEtcd(ctx context.Context, parts *stack, c etcdserver.Config, log *slog.Logger) (*etcdserver.Member, error) {
+	c.Log = log
+	m, err := etcdserver.Start(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	parts.onStop(m.Close)
+	parts.watch(ctx, "embedded etcd", m.Done(), m.Err)
+	return m, nil
+}
+
+// startStore runs the store as a child process. Its credentials are those of
+// the environment, or made once and kept in its directory; the cluster is told
+// them only when nobody else can reach the store.
+func startStore(ctx context.Context, parts *stack, o managerOptions, log *slog.Logger) (cluster.Info, error) {
+	creds := objectstore.Credentials{AccessKey: os.Getenv("AWS_ACCESS_KEY_ID"), SecretKey: os.Getenv("AWS_SECRET_ACCESS_KEY")}
+	if creds.AccessKey == "" || creds.SecretKey == "" {
+		if err := os.MkdirAll(o.embeddedStore, 0o700); err != nil {
+			return cluster.Info{}, fmt.Errorf("embedded store: %w", err)
+		}
+		var err error
+		if creds, err = loadCredentials(filepath.Join(o.embeddedStore, "credentials.json")); err != nil {
+			return cluster.Info{}, err
+		}
+	}
+	s, err := startStoreChild(ctx, parts, storeserver.Config{
+		Dir: o.embeddedStore, Addr: o.storeAddr, Exact: true, Bucket: o.bucket,
+		AccessKey: creds.AccessKey, SecretKey: creds.SecretKey, Log: log,
+	})
+	if err != nil {
+		return cluster.Info{}, err
+	}
+	log.Warn("the objects are on this machine's disk alone", "dir", o.embeddedStore)
+	info := cluster.Info{Store: s.URL()}
+	if isLoopback(s.Addr()) {
+		info.AccessKey, info.SecretKey = creds.AccessKey, creds.SecretKey
+	}
+	return info, nil
+}
+
+// startStoreChild runs this program again as a store.
+func startStoreChild(ctx context.Context, parts *stack, c storeserver.Config) (*storeserver.Server, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("embedded store: %w", err)
+	}
+	s, err := storeserver.Start(ctx, exe, c)
+	if err != nil {
+		return nil, err
+	}
+	parts.onStop(func() error {
+		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
+		defer cancel()
+		return s.Stop(limit)
+	})
+	parts.watch(ctx, "embedded store", s.Done(), s.Wait)
+	return s, nil
+}
+
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err == nil && ip != nil && ip.IsLoopback()
+}
+
+// keepInfo writes the cluster's Info as soon as etcd can be reached, and then
+// waits to be stopped.
+func keepInfo(ctx context.Context, client *cluster.Client, info cluster.Info, log *slog.Logger) error {
+	_, err := backoff.Retry(ctx, func() (cluster.Info, error) {
+		return client.Init(ctx, info)
+	}, backoff.WithBackOff(newBackOff()), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
+		log.Warn("the cluster does not know its store yet", "error", err)
+	}))
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// newBackOff is how a daemon waits for what is away: 0.2 to 10 s, jittered.
+func newBackOff() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval, b.RandomizationFactor = 200*time.Millisecond, 10*time.Second, 0.5
+	return b
+}
+
+// startAPI answers on addr, and returns the URL.
+func startAPI(ctx context.Context, parts *stack, client *cluster.Client, m *manager.Manager, addr string,
+	listen func(context.Context, string) (net.Listener, error), log *slog.Logger,
+) (url string, err error) {
+	reg := newRegistry()
+	if err := register(reg, m.Collectors()); err != nil {
+		return "", err
+	}
+	l, err := listen(ctx, addr)
+	if err != nil {
+		return "", err
+	}
+	h := withMetrics(manager.NewAPI(client, m), reg)
+	parts.start(ctx, "API", func(ctx context.Context) error { return serveHTTP(ctx, l, h, log) })
+	return httpURL(l.Addr()), nil
+}
+
+// managerCluster is a client as a manager sees it.
+type managerCluster struct{ *cluster.Client }
+
+// Campaign waits to be elected.
+func (c managerCluster) Campaign(ctx context.Context, id string, ttl time.Duration) (manager.Leadership, error) {
+	l, err := c.Client.Campaign(ctx, id, ttl)
+	if err != nil {
+		return nil, err // not l: a nil *cluster.Leadership is no nil interface
+	}
+	return l, nil
+}
