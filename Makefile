@@ -6,6 +6,7 @@ VERSION      := $(shell git describe --tags --always --dirty 2>/dev/null || echo
 BUILD        := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 LINT_VERSION := v2.15.0
 LINT         := .cache/bin/$(LINT_VERSION)/golangci-lint
+COMPOSE      ?= $(if $(shell command -v docker-compose 2>/dev/null),docker-compose,docker compose)
 # The race detector needs a C compiler; without one the tests run all the same.
 RACE          = $(if $(shell command -v $$($(GO) env CC) 2>/dev/null),-race)
 TEST          = CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) -count=1 -timeout 10m $(TESTFLAGS)
@@ -42,16 +43,16 @@ e2e: race-note ## Run the tests of whole clusters only, verbosely
 	$(TEST) -v ./e2e/...
 
 e2e-compose: images ## Test the cluster of docker-compose.yml
-	e2e/compose.sh
+	$(GO) test -tags compose -run '^TestCompose$$' -count=1 -timeout 6m -v ./e2e
 
 images: bin/relman bin/etcd bin/etcdctl ## Make the container images out of the project's own binaries
 	deploy/images.sh
 
 up: images ## Start the cluster of docker-compose.yml
-	docker-compose up -d
+	$(COMPOSE) up -d
 
 down: ## Stop it and remove what it stored
-	docker-compose down -v
+	$(COMPOSE) down -v
 
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
