@@ -79,7 +79,7 @@ func (s syncer) syncRemoved(path, root string) error {
 func (d *durable) PutObject(ctx context.Context, in s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
 	c := d.commit(in.Bucket, in.Key)
 	defer c.unlock()
-	out, err := d.Posix.PutObjectWithPostFunc(ctx, in, func(f *os.File) error {
+	out, err := d.PutObjectWithPostFunc(ctx, in, func(f *os.File) error {
 		if err := d.sync(f); err != nil {
 			return fmt.Errorf("sync %s: %w", c.name(), err)
 		}

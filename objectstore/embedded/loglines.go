@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // logLines turns the child's JSON log lines back into records of the parent's
@@ -55,12 +56,17 @@ func (l *logLines) log(line []byte) {
 		// An unknown level stays what it is by default.
 		_ = level.UnmarshalText([]byte(s))
 	}
+	h, ctx := l.to.Handler(), context.Background()
+	if !h.Enabled(ctx, level) {
+		return
+	}
 	message, _ := record[slog.MessageKey].(string)
-	var attrs []slog.Attr
+	r := slog.NewRecord(time.Now(), level, message, 0)
 	for _, k := range slices.Sorted(maps.Keys(record)) {
 		if k != slog.LevelKey && k != slog.MessageKey && k != slog.TimeKey {
-			attrs = append(attrs, slog.Any(k, record[k]))
+			r.AddAttrs(slog.Any(k, record[k]))
 		}
 	}
-	l.to.LogAttrs(context.Background(), level, message, attrs...)
+	// A log that cannot be written has nobody to tell.
+	_ = h.Handle(ctx, r)
 }
