@@ -1,0 +1,426 @@
+package cluster
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"relman/release"
+)
+
+// breach makes one guard of a transaction false, after the view was read on
+// which the transaction rests.
+type breach struct {
+	what  string
+	do    func(w *world)
+	class Class
+}
+
+// txnTests has a row for each transaction: how it is made from a world, what it
+// leaves behind, and one breach at least for each of its guards.
+var txnTests = []struct {
+	name     string
+	prepare  func(w *world) // before the view is read
+	make     func(w *world) Txn
+	check    func(w *world, rev int64)
+	breaches []breach
+}{
+	{
+		name: "T0 create site",
+		make: func(w *world) Txn {
+			catalog, err := getEntry[Catalog](w.t.Context(), w.c, CatalogKey)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			return CreateSite("new-"+w.site, DefaultPolicy(), catalog)
+		},
+		check: func(w *world, rev int64) {
+			for _, k := range []string{ConfigKey("new-" + w.site), SeqKey("new-" + w.site), RosterKey("new-" + w.site), CatalogKey} {
+				w.wantMod(k, rev)
+			}
+			w.wantValue(SeqKey("new-"+w.site), "0")
+		},
+		breaches: []breach{
+			{"the site exists", func(w *world) { w.put(ConfigKey("new-"+w.site), encode(DefaultPolicy())) }, ClassExists},
+			{"another site was made", func(w *world) { w.again(CatalogKey) }, ClassConflict},
+		},
+	},
+	{
+		name:    "T1 register",
+		prepare: func(w *world) { w.put(UploadKey(w.site, "01REQ"), "{}") },
+		make: func(w *world) Txn {
+			v := w.view()
+			return Register(w.site, v.Seq, v.GC, id(3), record(3))
+		},
+		check: func(w *world, _ int64) {
+			w.wantValue(SeqKey(w.site), "3")
+			w.wantValue(ReleaseKey(w.site, id(3)), encode(record(3)))
+		},
+		breaches: []breach{
+			{"another release took the number", func(w *world) { w.put(SeqKey(w.site), "3") }, ClassConflict},
+			{"the release exists", func(w *world) { w.put(ReleaseKey(w.site, id(3)), encode(record(4))) }, ClassExists},
+			{"a sweep began", func(w *world) { w.put(GCKey, encode(GC{Gen: 1, Phase: GCIdle, Since: day})) }, ClassSweeping},
+			{"the upload's marker ran out", func(w *world) { w.del(UploadKey(w.site, "01REQ")) }, ClassUploadExpired},
+		},
+	},
+	{
+		name: "T2 request",
+		make: func(w *world) Txn {
+			return Request(w.view(), Desired{Request: "01REQ3", Mode: FlipTo, Release: w.r1, By: "op@example", At: day})
+		},
+		check: func(w *world, rev int64) {
+			w.wantMod(DesiredKey(w.site), rev)
+			if v := w.view(); len(v.Desired.Value.Replaces) != 1 || v.Desired.Value.Replaces[0] != "01REQ2" {
+				w.t.Errorf("replaces %v, want the request under way", v.Desired.Value.Replaces)
+			}
+		},
+		breaches: []breach{
+			{"somebody else asked", func(w *world) { w.again(DesiredKey(w.site)) }, ClassConflict},
+			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
+			{"the release is gone", func(w *world) { w.del(ReleaseKey(w.site, w.r1)) }, ClassReleaseGone},
+			{"the release was yanked", func(w *world) { w.put(VerdictKey(w.site, w.r1), "yanked by op") }, ClassYanked},
+			{"the site was frozen", func(w *world) { w.put(FreezeKey(w.site), encode(Freeze{By: "op"})) }, ClassFrozen},
+		},
+	},
+	{
+		name: "T2 abort",
+		make: func(w *world) Txn {
+			return Request(w.view(), Desired{Request: "01REQ3", Mode: Abort, By: "op@example", At: day})
+		},
+		check: func(w *world, rev int64) { w.wantMod(DesiredKey(w.site), rev) },
+		breaches: []breach{
+			{"somebody else asked", func(w *world) { w.again(DesiredKey(w.site)) }, ClassConflict},
+			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
+		},
+	},
+	{
+		name:    "T2 rollback under a freeze that allows it",
+		prepare: func(w *world) { w.put(FreezeKey(w.site), encode(Freeze{By: "op", AllowRollback: true})) },
+		make: func(w *world) Txn {
+			return Request(w.view(), Desired{Request: "01REQ3", Mode: Rollback, Release: w.r1, By: "op@example", At: day})
+		},
+		check: func(w *world, rev int64) { w.wantMod(DesiredKey(w.site), rev) },
+		breaches: []breach{
+			{"somebody else asked", func(w *world) { w.again(DesiredKey(w.site)) }, ClassConflict},
+			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
+			{"the release is gone", func(w *world) { w.del(ReleaseKey(w.site, w.r1)) }, ClassReleaseGone},
+			{"the release was yanked", func(w *world) { w.put(VerdictKey(w.site, w.r1), "yanked") }, ClassYanked},
+			{"another freeze", func(w *world) { w.put(FreezeKey(w.site), encode(Freeze{By: "op2"})) }, ClassFrozen},
+		},
+	},
+	{
+		name:    "T3 start rollout",
+		prepare: func(w *world) { w.del(RolloutKey(w.site)) },
+		make: func(w *world) Txn {
+			return StartRollout(w.fence, w.view(), Rollout{Release: w.r2, Buffer: 1, Flip: "01F", Started: day, Deadline: day.Add(time.Hour), Request: "01REQ2"})
+		},
+		check: func(w *world, rev int64) { w.wantMod(RolloutKey(w.site), rev) },
+		breaches: []breach{
+			{"another manager leads", func(w *world) { w.anew(w.fence.Key) }, ClassNotLeader},
+			{"somebody else asked", func(w *world) { w.again(DesiredKey(w.site)) }, ClassConflict},
+			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
+			{"a rollout started", func(w *world) { w.put(RolloutKey(w.site), "{}") }, ClassRolloutChanged},
+			{"the policy changed", func(w *world) { w.again(ConfigKey(w.site)) }, ClassPolicyChanged},
+			{"the site was frozen", func(w *world) { w.put(FreezeKey(w.site), encode(Freeze{By: "op"})) }, ClassFrozen},
+			{"the release was yanked", func(w *world) { w.put(VerdictKey(w.site, w.r2), "bad") }, ClassYanked},
+		},
+	},
+	{
+		name: "T4 retract",
+		make: func(w *world) Txn { return Retract(w.nodes[0], w.nodeView()) },
+		check: func(w *world, _ int64) {
+			w.wantValue(ClaimKey(w.site, 1, "main", w.nodes[0].Node), NoClaim)
+			w.wantValue(ClaimKey(w.site, 1, "main", w.nodes[1].Node), string(w.r2))
+		},
+		breaches: []breach{
+			{"another rollout", func(w *world) { w.again(RolloutKey(w.site)) }, ClassRolloutChanged},
+			{"no rollout", func(w *world) { w.del(RolloutKey(w.site)) }, ClassRolloutChanged},
+			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
+			{"put out", func(w *world) { w.put(MemberKey(w.site, w.nodes[0].Node), "out") }, ClassNotMember},
+		},
+	},
+	{
+		name:    "T5 claim",
+		prepare: func(w *world) { w.put(ClaimKey(w.site, 1, "main", w.nodes[0].Node), NoClaim) },
+		make:    func(w *world) Txn { return ClaimReady(w.nodes[0], w.nodeView()) },
+		check: func(w *world, _ int64) {
+			w.wantValue(ClaimKey(w.site, 1, "main", w.nodes[0].Node), string(w.r2))
+		},
+		breaches: []breach{
+			{"another rollout", func(w *world) { w.again(RolloutKey(w.site)) }, ClassRolloutChanged},
+			{"no member any more", func(w *world) { w.del(MemberKey(w.site, w.nodes[0].Node)) }, ClassNotMember},
+		},
+	},
+	{
+		name: "T6 flip",
+		make: func(w *world) Txn { v := w.view(); return Flip(w.fence, v, w.next(v)) },
+		check: func(w *world, rev int64) {
+			for _, k := range []string{ActiveKey(w.site), HistoryKey(w.site, 8), ResultKey(w.site, "01REQ2")} {
+				w.wantMod(k, rev)
+			}
+			if w.get(RolloutKey(w.site)).Create != 0 {
+				w.t.Error("the rollout still stands")
+			}
+			if v := w.view(); v.Active.Value.Release != w.r2 || v.Active.Value.Epoch != 8 || !v.Done() {
+				w.t.Errorf("active %+v, results %v", v.Active.Value, v.Results)
+			}
+		},
+		breaches: flipBreaches(ClassFrozen, func(w *world) { w.put(FreezeKey(w.site), encode(Freeze{By: "op", AllowRollback: true})) }),
+	},
+	{
+		name: "T7 rollback under a freeze that allows it",
+		prepare: func(w *world) {
+			w.put(FreezeKey(w.site), encode(Freeze{By: "op", AllowRollback: true}))
+			w.put(DesiredKey(w.site), encode(Desired{Request: "01REQ2", Mode: Rollback, Release: w.r2, At: day}))
+		},
+		make: func(w *world) Txn {
+			v := w.view()
+			a := w.next(v)
+			a.Kind = Rollback
+			return Flip(w.fence, v, a)
+		},
+		check:    func(w *world, rev int64) { w.wantMod(ActiveKey(w.site), rev) },
+		breaches: flipBreaches(ClassFrozen, func(w *world) { w.put(FreezeKey(w.site), encode(Freeze{By: "op"})) }),
+	},
+	{
+		name:    "T7 rollback that freezes",
+		prepare: func(w *world) { w.put(DesiredKey(w.site), encode(Desired{Request: "01REQ2", Mode: Rollback, Release: w.r2, Freeze: true, At: day})) },
+		make:    func(w *world) Txn { v := w.view(); return Flip(w.fence, v, w.next(v)) },
+		check: func(w *world, rev int64) {
+			w.wantMod(FreezeKey(w.site), rev)
+			if v := w.view(); !v.Freeze.Value.AllowRollback {
+				w.t.Error("the freeze forbids to roll back further")
+			}
+		},
+		breaches: flipBreaches(ClassFrozen, func(w *world) { w.put(FreezeKey(w.site), encode(Freeze{By: "op"})) }),
+	},
+	{
+		name: "T8 end",
+		make: func(w *world) Txn {
+			return End(w.fence, w.view(), Result{State: StateFailed, Release: w.r2, At: day, Error: &ErrorInfo{Class: ClassNotReady, Text: "1 of 2"}})
+		},
+		check: func(w *world, rev int64) {
+			w.wantMod(ResultKey(w.site, "01REQ2"), rev)
+			if w.get(RolloutKey(w.site)).Create != 0 || !w.view().Done() {
+				w.t.Error("the rollout or the request still stands")
+			}
+		},
+		breaches: []breach{
+			{"another manager leads", func(w *world) { w.anew(w.fence.Key) }, ClassNotLeader},
+			{"somebody else asked", func(w *world) { w.again(DesiredKey(w.site)) }, ClassConflict},
+			{"another rollout", func(w *world) { w.again(RolloutKey(w.site)) }, ClassRolloutChanged},
+		},
+	},
+	{
+		name:    "T10 admit",
+		prepare: func(w *world) { w.del(MemberKey(w.site, w.nodes[0].Node)) },
+		make:    func(w *world) Txn { return Admit(w.fence, w.view(), w.nodes[0].Node) },
+		check: func(w *world, _ int64) {
+			w.wantValue(MemberKey(w.site, w.nodes[0].Node), "in")
+		},
+		breaches: []breach{
+			{"another manager leads", func(w *world) { w.anew(w.fence.Key) }, ClassNotLeader},
+			{"put out", func(w *world) { w.put(MemberKey(w.site, w.nodes[0].Node), "out") }, ClassConflict},
+			{"dead", func(w *world) { w.del(LiveKey(w.nodes[0].Node)) }, ClassNotLive},
+			{"never joined", func(w *world) { w.del(JoinKey(w.nodes[0].Node)) }, ClassNotLive},
+		},
+	},
+	{
+		name: "T11 enter",
+		make: func(w *world) Txn { return Enter(w.nodes[0], w.nodeView(), []release.ID{w.r1, "", w.r2}) },
+		check: func(w *world, _ int64) {
+			n := w.nodes[0].Node
+			w.wantValue(ClaimKey(w.site, 0, "main", n), string(w.r1))
+			w.wantValue(ClaimKey(w.site, 1, "main", n), NoClaim)
+			w.wantValue(ClaimKey(w.site, 2, "main", n), string(w.r2))
+		},
+		breaches: []breach{
+			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
+			{"another rollout", func(w *world) { w.again(RolloutKey(w.site)) }, ClassRolloutChanged},
+			{"put out", func(w *world) { w.put(MemberKey(w.site, w.nodes[0].Node), "out") }, ClassNotMember},
+		},
+	},
+	{
+		name: "T11a lower",
+		make: func(w *world) Txn { return Lower(w.nodes[0], w.site, []int{0, 1}) },
+		check: func(w *world, _ int64) {
+			w.wantValue(ClaimKey(w.site, 0, "main", w.nodes[0].Node), NoClaim)
+			w.wantValue(ClaimKey(w.site, 1, "main", w.nodes[0].Node), NoClaim)
+		},
+		breaches: []breach{
+			{"put out", func(w *world) { w.put(MemberKey(w.site, w.nodes[0].Node), "out") }, ClassNotMember},
+			{"never entered with buffer 0", func(w *world) { w.del(ClaimKey(w.site, 0, "main", w.nodes[0].Node)) }, ClassNotMember},
+			{"never entered with buffer 1", func(w *world) { w.del(ClaimKey(w.site, 1, "main", w.nodes[0].Node)) }, ClassNotMember},
+		},
+	},
+	{
+		name: "T12 freeze",
+		make: func(w *world) Txn { return SetFreeze(w.site, w.view().Freeze, &Freeze{By: "op", At: day}) },
+		check: func(w *world, rev int64) {
+			w.wantMod(FreezeKey(w.site), rev)
+		},
+		breaches: []breach{{"somebody else froze", func(w *world) { w.put(FreezeKey(w.site), "{}") }, ClassConflict}},
+	},
+	{
+		name:     "T12 unfreeze",
+		prepare:  func(w *world) { w.put(FreezeKey(w.site), "{}") },
+		make:     func(w *world) Txn { return SetFreeze(w.site, w.view().Freeze, nil) },
+		check:    func(w *world, _ int64) { w.wantValue(FreezeKey(w.site), "") },
+		breaches: []breach{{"another freeze", func(w *world) { w.again(FreezeKey(w.site)) }, ClassConflict}},
+	},
+	{
+		name:    "trim history",
+		prepare: func(w *world) { w.put(HistoryKey(w.site, 1), "{}") },
+		make:    func(w *world) Txn { return TrimHistory(w.fence, w.site, []string{HistoryKey(w.site, 1)}) },
+		check:   func(w *world, _ int64) { w.wantValue(HistoryKey(w.site, 1), "") },
+		breaches: []breach{
+			{"another manager leads", func(w *world) { w.anew(w.fence.Key) }, ClassNotLeader},
+			{"nobody leads", func(w *world) { w.del(w.fence.Key) }, ClassNotLeader},
+		},
+	},
+}
+
+func flipBreaches(frozen Class, freeze func(w *world)) []breach {
+	return []breach{
+		{"another manager leads", func(w *world) { w.anew(w.fence.Key) }, ClassNotLeader},
+		{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
+		{"another rollout", func(w *world) { w.again(RolloutKey(w.site)) }, ClassRolloutChanged},
+		{"aborted", func(w *world) { w.del(RolloutKey(w.site)) }, ClassRolloutChanged},
+		{"somebody else asked", func(w *world) { w.again(DesiredKey(w.site)) }, ClassConflict},
+		{"another freeze", freeze, frozen},
+		{"the release was yanked", func(w *world) { w.put(VerdictKey(w.site, w.r2), "yanked") }, ClassYanked},
+		{"the release is gone", func(w *world) { w.del(ReleaseKey(w.site, w.r2)) }, ClassReleaseGone},
+		{"the release was made anew", func(w *world) { w.anew(ReleaseKey(w.site, w.r2)) }, ClassReleaseGone},
+		{"the policy changed", func(w *world) { w.again(ConfigKey(w.site)) }, ClassPolicyChanged},
+		{"a member was removed", func(w *world) { w.again(RosterKey(w.site)) }, ClassRosterChanged},
+		{"one node retracted", func(w *world) { w.put(ClaimKey(w.site, 1, "main", w.nodes[0].Node), NoClaim) }, ClassNotReady},
+		{"one node holds another release", func(w *world) { w.put(ClaimKey(w.site, 1, "main", w.nodes[1].Node), string(w.r1)) }, ClassNotReady},
+		{"a node of another group came late", func(w *world) { w.put(ClaimKey(w.site, 1, "aaa", "late"), NoClaim) }, ClassNotReady},
+		{"nobody claims anything", func(w *world) { w.del(ClaimsPrefix(w.site, 1), clientv3.WithPrefix()) }, ClassNotReady},
+	}
+}
+
+// TestTxn_eachGuardMatters: a transaction commits when nothing has changed,
+// and is refused when one single thing has, by the guard that is about it.
+// Every guard of every transaction is the one that refuses, in some breach.
+func TestTxn_eachGuardMatters(t *testing.T) {
+	c := dial(t)
+	for _, tt := range txnTests {
+		ready := func(t *testing.T) (*world, Txn) {
+			t.Helper()
+			w := newWorld(t, c)
+			if tt.prepare != nil {
+				tt.prepare(w)
+			}
+			return w, tt.make(w)
+		}
+		t.Run(tt.name, func(t *testing.T) {
+			w, txn := ready(t)
+			tt.check(w, w.commit(txn))
+			proven := map[Guard]bool{}
+			for _, b := range tt.breaches {
+				t.Run(b.what, func(t *testing.T) {
+					w, txn := ready(t)
+					b.do(w)
+					r := w.refused(txn, b.class)
+					if !strings.HasPrefix(r.Error(), txn.Name+": "+string(b.class)+": ") {
+						t.Errorf("error text %q", r)
+					}
+					for i, g := range txn.Guards {
+						if g == r.Guard {
+							proven[w.plain(i, g)] = true
+						}
+					}
+				})
+			}
+			for i, g := range txn.Guards {
+				if !proven[w.plain(i, g)] {
+					t.Errorf("no breach is refused by the guard %+v", g)
+				}
+			}
+		})
+	}
+}
+
+// plain is a guard without what differs between worlds: its place and class.
+func (w *world) plain(i int, g Guard) Guard { return Guard{Rev: int64(i), Class: g.Class} }
+
+func (w *world) wantMod(key string, rev int64) {
+	w.t.Helper()
+	if p := w.get(key); p.Mod != rev {
+		w.t.Errorf("%s was written at %d, want %d", key, p.Mod, rev)
+	}
+}
+
+func (w *world) wantValue(key, value string) {
+	w.t.Helper()
+	if p := w.get(key); p.Value != value {
+		w.t.Errorf("%s is %q, want %q", key, p.Value, value)
+	}
+}
+
+func TestFlip_refusalNamesTheLaggards(t *testing.T) {
+	w := newWorld(t, dial(t))
+	v := w.view()
+	txn := Flip(w.fence, v, w.next(v))
+	for i := range 30 {
+		w.put(ClaimKey(w.site, 1, "main", release.NodeID("late-"+string(rune('a'+i%26))+string(rune('a'+i/26)))), NoClaim)
+	}
+	r := w.refused(txn, ClassNotReady)
+	if !strings.Contains(r.Error(), `main/late-aa is "-"`) || !strings.Contains(r.Error(), "and 10 more") || strings.Contains(r.Error(), string(w.nodes[0].Node)) {
+		t.Errorf("error %q", r)
+	}
+}
+
+// TestFlip_unregistered: a view without the release cannot make a flip to it.
+func TestFlip_unregistered(t *testing.T) {
+	w := newWorld(t, dial(t))
+	w.del(ReleaseKey(w.site, w.r2))
+	v := w.view()
+	w.refused(Flip(w.fence, v, w.next(v)), ClassReleaseGone)
+}
+
+// TestFence_zero: a fence that was never won passes nothing.
+func TestFence_zero(t *testing.T) {
+	w := newWorld(t, dial(t))
+	w.refused(TrimHistory(Fence{Key: ElectionPrefix + "/nobody"}, w.site, []string{HistoryKey(w.site, 1)}), ClassNotLeader)
+}
+
+func TestEnd_abortWritesBothResults(t *testing.T) {
+	w := newWorld(t, dial(t))
+	w.commit(Request(w.view(), Desired{Request: "01ABORT", Mode: Abort, By: "op", At: day}))
+	w.commit(End(w.fence, w.view(), Result{State: StateAborted, At: day}))
+	v := w.view()
+	if v.Results["01REQ2"].State != StateAborted || v.Results["01ABORT"].State != StateAborted || v.Rollout.Exists() {
+		t.Errorf("results %+v, rollout %+v", v.Results, v.Rollout)
+	}
+}
+
+// TestRequest_replaces: what a request takes the place of is bounded, and what
+// has ended is not in it.
+func TestRequest_replaces(t *testing.T) {
+	v := newView("www", 1)
+	v.Desired = Entry[Desired]{Create: 1, Mod: 1, Value: Desired{Request: "r0"}}
+	for i := range 150 {
+		d := Desired{Request: RequestID("r" + string(rune('A'+i))), Mode: Publish}
+		txn := Request(v, d)
+		if err := decode("desired", []byte(txn.Mark.Value), &d); err != nil {
+			t.Fatal(err)
+		}
+		v.Desired.Value = d
+	}
+	if n := len(v.Desired.Value.Replaces); n != mostReplaced {
+		t.Errorf("replaces %d requests", n)
+	}
+	if n := len(Flip(Fence{}, v, Active{}).Ops); n > 128 {
+		t.Errorf("a flip of %d operations", n)
+	}
+	for _, r := range v.Desired.Value.Replaces[1:] {
+		v.Results[r] = Result{State: StateSuperseded}
+	}
+	if got := replaced(v); len(got) != 2 || got[0] != v.Desired.Value.Replaces[0] || got[1] != v.Desired.Value.Request {
+		t.Errorf("still replaces %v", got)
+	}
+}
