@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"relman/release"
 )
 
 // traffic counts what one site was asked for.
@@ -71,22 +69,19 @@ func (s *Server) Collectors() []prometheus.Collector {
 			"Requests answered, by site and class of the status code.", []string{"site", "code"}, nil),
 		bytes: prometheus.NewDesc("relman_http_response_bytes_total",
 			"Bytes of the bodies sent, by site.", []string{"site"}, nil),
-		shown: prometheus.NewDesc("relman_shown_epoch",
-			"Epoch of the release that is shown, by site; 0 for none.", []string{"site"}, nil),
 	}}
 }
 
 // trafficCollector reads the counters of all sites that the server has.
 type trafficCollector struct {
-	server                 *Server
-	requests, bytes, shown *prometheus.Desc
+	server          *Server
+	requests, bytes *prometheus.Desc
 }
 
 // Describe names the metrics.
 func (c *trafficCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.requests
 	ch <- c.bytes
-	ch <- c.shown
 }
 
 // Collect reads them.
@@ -98,8 +93,5 @@ func (c *trafficCollector) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(c.requests, prometheus.CounterValue, n, site, strconv.Itoa(class)+"xx")
 		}
 		ch <- prometheus.MustNewConstMetric(c.bytes, prometheus.CounterValue, float64(f.traffic.bytes.Load()), site)
-		var epoch release.Epoch
-		_, epoch = f.Shown()
-		ch <- prometheus.MustNewConstMetric(c.shown, prometheus.GaugeValue, float64(epoch), site)
 	}
 }
