@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/oklog/ulid/v2"
 	"golang.org/x/sync/errgroup"
 
 	"relman/cluster"
@@ -33,7 +32,7 @@ func (a admit) steps(f cluster.Fence, v *cluster.View) []step {
 
 func (a start) steps(f cluster.Fence, v *cluster.View) []step {
 	r := a.rollout
-	r.Flip = ulid.Make().String()
+	r.Flip = cluster.NewULID()
 	return []step{{cluster.StartRollout(f, v, r), "rollout started", []slog.Attr{
 		slog.String("release", string(r.Release)),
 		slog.Int("buffer", r.Buffer),
@@ -45,7 +44,7 @@ func (a start) steps(f cluster.Fence, v *cluster.View) []step {
 func (a flip) steps(f cluster.Fence, v *cluster.View) []step {
 	next := a.active
 	if next.Flip == "" {
-		next.Flip = ulid.Make().String()
+		next.Flip = cluster.NewULID()
 	}
 	return []step{{cluster.Flip(f, v, next), "flipped", []slog.Attr{
 		slog.String("release", string(next.Release)),

@@ -44,6 +44,7 @@ func TestAPI(t *testing.T) {
 		w.ended(w.publish(1), cluster.StateActive, 1, 1)
 		w.put(cluster.LiveKey("web-3"), cluster.Live{Boot: "b3", Addr: "http://127.0.0.1:8083", Version: "0.1"})
 		w.put(cluster.StatusKey("web-3", www), cluster.Status{State: cluster.NodeServing, Release: rel(1), Epoch: 1, Swapped: now})
+		w.put(cluster.StatusKey("web-2", www), cluster.Status{State: cluster.NodeSyncing})
 		w.node("web-4", time.Hour)
 		w.publish(2)
 		time.Sleep(time.Minute)

@@ -37,7 +37,7 @@ func TestDecide(t *testing.T) {
 		"the request allows more":     {prepare(3600), "start 3 in 2 for req-3 within 10m0s"},
 		"another request's rollout":   {rollout(rel(4), "req-2"), "start 3 in 2 for req-3 within 10m0s"},
 		"that of the same release":    {rollout(rel(3), "req-2"), "start 3 in 2 for req-3 within 10m0s"},
-		"that of another release":    {rollout(rel(4), "req-3"), "start 3 in 2 for req-3 within 10m0s"},
+		"that of another release":     {rollout(rel(4), "req-3"), "start 3 in 2 for req-3 within 10m0s"},
 		"active in 0, previous in 2":  {func(v *cluster.View) { v.Active.Value.Buffer, v.Active.Value.Previous.Buffer = 0, 2 }, "start 3 in 1 for req-3 within 10m0s"},
 		"active, nothing before it":   {func(v *cluster.View) { v.Active.Value.Previous = nil }, "start 3 in 0 for req-3 within 10m0s"},
 		"the first publish ever":      {firstEver, "start 3 in 0 for req-3 within 10m0s"},
