@@ -104,7 +104,7 @@ func (k *keeper) commit(ctx context.Context, v *cluster.View, a action, s step) 
 	}
 	k.metrics.committed(v, a, took)
 	attrs := append(s.with, slog.Int64("revision", revision), slog.Float64("duration_ms", float64(took.Microseconds())/1000))
-	k.log.LogAttrs(ctx, slog.LevelInfo, s.says, attrs...)
+	k.log.LogAttrs(ctx, slog.LevelInfo, s.says, attrs...) //nolint:sloglint // one of the constants in the steps above
 	return nil
 }
 

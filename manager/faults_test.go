@@ -71,7 +71,7 @@ func crash(t *testing.T, w *world, step string, applied, deposed bool) {
 		}
 		broken++
 		if applied {
-			_, _ = w.fake.commit(txn)
+			_, _ = w.commit(txn)
 		}
 		if deposed {
 			w.drop(txn.Guards[0].Key) // its fence
