@@ -51,7 +51,7 @@ func BenchmarkPaths(b *testing.B) {
 						b.Fatal(err)
 					}
 				}
-				if err := checkTree(files); err != nil {
+				if err := CheckTree(files); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -74,7 +74,7 @@ func (m *Manifest) check(sums *tally) error {
 	case m.Tree != sums.digest():
 		return manifestError(0, "the tree digest does not match the files")
 	}
-	if err := checkTree(m.Files); err != nil {
+	if err := CheckTree(m.Files); err != nil {
 		return fmt.Errorf("manifest: %w", err)
 	}
 	return nil

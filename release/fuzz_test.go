@@ -118,10 +118,10 @@ func FuzzValidatePath(f *testing.F) {
 			t.Errorf("%q is taken", p)
 		}
 		// Alone, a path collides with nothing; with itself, always.
-		if err := checkTree(filesAt(p)); err != nil {
+		if err := CheckTree(filesAt(p)); err != nil {
 			t.Error(err)
 		}
-		if err := checkTree(filesAt(p, strings.ToUpper(p)+"/x")); err == nil && strings.ToLower(strings.ToUpper(p)) == p {
+		if err := CheckTree(filesAt(p, strings.ToUpper(p)+"/x")); err == nil && strings.ToLower(strings.ToUpper(p)) == p {
 			t.Errorf("%q is a file and a directory", p)
 		}
 	})

@@ -13,10 +13,10 @@ import (
 // folded is a path with its spelling for comparison.
 type folded struct{ key, path string }
 
-// checkTree checks what holds between paths: no two may be one name where case
+// CheckTree checks what holds between paths: no two may be one name where case
 // does not count, and no file may be where another needs a directory. It
 // expects valid paths and is quickest when they are sorted.
-func checkTree(files []File) error {
+func CheckTree(files []File) error {
 	tree := foldPaths(files)
 	for i := 1; i < len(tree); i++ {
 		if a, b := tree[i-1], tree[i]; a.key == b.key {

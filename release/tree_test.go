@@ -39,9 +39,9 @@ func TestCheckTree_collisions(t *testing.T) {
 			filesAt(c.a, c.b), filesAt(c.b, c.a),
 			filesAt("0", c.a, "a-", "a.b", "bb", "c/0", c.b, "zzz/z"),
 		} {
-			err := checkTree(files)
+			err := CheckTree(files)
 			if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), fmt.Sprintf("%q", c.a)) || !strings.Contains(err.Error(), fmt.Sprintf("%q", c.b)) {
-				t.Errorf("checkTree(%q, %q) = %v, want both named", c.a, c.b, err)
+				t.Errorf("CheckTree(%q, %q) = %v, want both named", c.a, c.b, err)
 			}
 		}
 	}
@@ -60,8 +60,8 @@ func TestCheckTree_good(t *testing.T) {
 		{"ä", "a", "å/x"},
 		{"ß", "s"},
 	} {
-		if err := checkTree(filesAt(paths...)); err != nil {
-			t.Errorf("checkTree(%q) = %v", paths, err)
+		if err := CheckTree(filesAt(paths...)); err != nil {
+			t.Errorf("CheckTree(%q) = %v", paths, err)
 		}
 	}
 }
@@ -80,9 +80,9 @@ func TestCheckTree_sameAsPlain(t *testing.T) {
 	for _, a := range paths {
 		for _, b := range paths {
 			for _, c := range []string{"a/b", "é/a-", "b"} {
-				err := checkTree(filesAt(a, b, c))
+				err := CheckTree(filesAt(a, b, c))
 				if want := collide(a, b) || collide(a, c) || collide(b, c); want != (err != nil) {
-					t.Fatalf("checkTree(%q, %q, %q) = %v", a, b, c, err)
+					t.Fatalf("CheckTree(%q, %q, %q) = %v", a, b, c, err)
 				}
 				if err != nil {
 					refused++
@@ -108,7 +108,7 @@ func TestCheckTree_hundredThousandPathsAreQuick(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := checkTree(files); err != nil {
+	if err := CheckTree(files); err != nil {
 		t.Fatal(err)
 	}
 	// It takes some 30 ms; what is excluded is anything that grows with the square.
