@@ -22,6 +22,8 @@ type Node struct {
 	join Join
 	log  *slog.Logger
 
+	before string // a boot that is known to have ended; see Succeed
+
 	alive  atomic.Bool
 	missed atomic.Uint64
 
@@ -44,6 +46,10 @@ func (c *Client) Node(self Self, live Live, join Join) *Node {
 		reports: map[release.Site]*report{}, wake: make(chan struct{}, 1),
 	}
 }
+
+// Succeed names a boot of this node that has certainly ended: its session is
+// taken over at once instead of after it has run out. It is called before Run.
+func (n *Node) Succeed(boot string) { n.before = boot }
 
 // Alive reports whether the node's session lives as far as is known.
 func (n *Node) Alive() bool { return n.alive.Load() }

@@ -134,8 +134,8 @@ func (n *Node) register(ctx context.Context, s *session) (revision int64, err er
 	return n.c.commit(ctx, t, s.Lease())
 }
 
-// mayTake says whether a live key may be replaced: it is this boot's own, or
-// its owner has missed a renewal. A process that was killed and started again
+// mayTake says whether a live key may be replaced: it is this boot's own, that
+// of one which is known to have ended, or its owner has missed a renewal. A process that was killed and started again
 // so waits for some seconds and not for the whole lease.
 func (n *Node) mayTake(ctx context.Context, kv *mvccpb.KeyValue) error {
 	if kv == nil {
@@ -145,7 +145,7 @@ func (n *Node) mayTake(ctx context.Context, kv *mvccpb.KeyValue) error {
 	if err := decode(string(kv.Key), kv.Value, &other); err != nil {
 		return err
 	}
-	if other.Boot == n.live.Boot {
+	if other.Boot == n.live.Boot || n.before != "" && other.Boot == n.before {
 		return nil
 	}
 	cctx, cancel := n.c.call(ctx)
