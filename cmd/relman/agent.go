@@ -40,8 +40,8 @@ type nodeOptions struct {
 // start: what is on its disk it serves at once.
 //
 // Stop order: it says that it is not ready, accepts nothing more, finishes the
-// requests in flight, ends its work in the cluster, and stops answering for
-// its health at last.
+// requests in flight, ends its work, says goodbye to the cluster, and stops
+// answering for its health at last.
 func runAgent(ctx context.Context, o agentOptions, log *slog.Logger) (err error) {
 	log = log.With("node", o.node.id)
 	parts := newStack()
@@ -77,7 +77,7 @@ type node struct {
 	agent   *nodeagent.Agent
 	session *cluster.Node
 	sites   net.Listener
-	boot    string
+	boot    *boot
 	id      release.NodeID
 }
 
@@ -86,22 +86,32 @@ func newNode(client *cluster.Client, store objectstore.Store, o nodeOptions, sit
 	if o.url == "" {
 		o.url = advertised(sites.Addr())
 	}
-	n := &node{sites: sites, boot: cluster.NewULID(), id: o.id}
-	n.session = client.Node(
-		cluster.Self{Node: o.id, Group: o.group},
-		cluster.Live{Boot: n.boot, Addr: o.url, Version: version},
-		cluster.Join{Sites: o.sites, Group: o.group},
-	)
-	var err error
-	n.agent, err = nodeagent.New(nodeagent.Config{Dir: o.dir, Node: o.id, Log: log}, n.session, store)
+	b, err := takeBoot(o.dir)
 	if err != nil {
 		return nil, err
 	}
-	return n, register(reg, n.agent.Collectors())
+	n := &node{sites: sites, boot: b, id: o.id}
+	n.session = client.Node(
+		cluster.Self{Node: o.id, Group: o.group},
+		cluster.Live{Boot: b.id, Addr: o.url, Version: version},
+		cluster.Join{Sites: o.sites, Group: o.group},
+	)
+	n.session.Succeed(b.before)
+	n.agent, err = nodeagent.New(nodeagent.Config{Dir: o.dir, Node: o.id, Sites: o.sites, Log: log}, n.session, store)
+	if err == nil {
+		err = register(reg, n.agent.Collectors())
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.end())
+	}
+	return n, nil
 }
 
-// start lets it work, and serve.
+// start lets it work, and serve. What it shows is closed after the last
+// request has been answered.
 func (n *node) start(ctx context.Context, parts *stack, log *slog.Logger) {
+	parts.onStop(n.boot.end)
+	parts.onStop(n.agent.Close)
 	parts.start(ctx, "session of "+string(n.id), n.session.Run)
 	parts.start(ctx, "agent "+string(n.id), n.agent.Run)
 	parts.start(ctx, "sites of "+string(n.id), func(ctx context.Context) error {

@@ -160,7 +160,7 @@ another terminal, relman publish DIR finds it.`,
 	f := cmd.Flags()
 	f.StringVar(&o.state, "state", "", "where everything is kept (default: a temporary directory, removed at the end)")
 	f.IntVar(&o.nodes, "nodes", 4, "how many nodes")
-	f.StringSliceVar(&sites, "site", []string{"www"}, "the sites")
+	f.StringSliceVarP(&sites, "site", "s", []string{"www"}, "the sites")
 	f.StringVar(&o.readyFile, "ready-file", "", "write where everything is, as JSON, to this file once all is up")
 	return cmd
 }

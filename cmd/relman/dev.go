@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"relman/cluster"
 	etcdserver "relman/cluster/embedded"
 	"relman/manager"
@@ -51,6 +53,7 @@ type dev struct {
 	out     io.Writer
 	state   *devState
 	parts   *stack
+	metrics *prometheus.Registry // of everything in this process
 
 	store  objectstore.Store
 	client *cluster.Client
@@ -69,7 +72,7 @@ func runDev(ctx context.Context, o devOptions, out io.Writer, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
-	d := &dev{options: o, log: log, out: out, state: state, parts: newStack()}
+	d := &dev{options: o, log: log, out: out, state: state, parts: newStack(), metrics: newRegistry()}
 	d.parts.onStop(state.close)
 	defer func() { err = errors.Join(err, d.parts.close()) }()
 	if err := d.start(ctx); err != nil {
@@ -173,11 +176,15 @@ func (d *dev) connect(ctx context.Context) error {
 	return nil
 }
 
-func (d *dev) startManager(ctx context.Context) (err error) {
+func (d *dev) startManager(ctx context.Context) error {
 	m := manager.New(managerCluster{d.client}, manager.Config{ID: "dev", LeaseTTL: devLease, Log: d.log})
 	d.parts.start(ctx, "manager", m.Run)
-	d.up.Manager, err = startAPI(ctx, d.parts, d.client, m, devAPIAddr, listenNear, d.log)
-	return err
+	l, err := listenNear(ctx, devAPIAddr)
+	if err != nil {
+		return err
+	}
+	d.up.Manager = httpURL(l.Addr())
+	return startAPI(ctx, d.parts, d.client, m, l, d.metrics, d.log)
 }
 
 func (d *dev) startNodes(ctx context.Context) error {
@@ -189,7 +196,8 @@ func (d *dev) startNodes(ctx context.Context) error {
 		id := release.NodeID(fmt.Sprintf("node-%d", i+1))
 		log := d.log.With("node", id)
 		o := nodeOptions{id: id, group: release.DefaultGroup, dir: d.state.path("nodes", string(id))}
-		n, err := newNode(d.client, d.store, o, l, nil, log)
+		reg := prometheus.WrapRegistererWith(prometheus.Labels{"node": string(id)}, d.metrics)
+		n, err := newNode(d.client, d.store, o, l, reg, log)
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}
@@ -212,7 +220,7 @@ func (d *dev) startFront(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}
-		nodes = append(nodes, frontNode{url: u, ready: n.agent.Ready})
+		nodes = append(nodes, frontNode{url: u, ready: func() bool { ok, _ := n.agent.Ready(); return ok }})
 	}
 	h := newFront(nodes, d.log)
 	d.parts.start(ctx, "front", func(ctx context.Context) error { return serveHTTP(ctx, l, h, d.log) })

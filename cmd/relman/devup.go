@@ -78,9 +78,10 @@ func (d *dev) missing(ctx context.Context) (string, error) {
 // notUp says what a node lacks for one site. What an earlier boot of it left
 // behind does not count.
 func notUp(v *cluster.View, n *node) string {
-	if v.Live[n.id].Boot != n.boot {
+	if v.Live[n.id].Boot != n.boot.id {
 		return "has no session"
 	}
+	ready, why := n.agent.Ready()
 	entered := false
 	for _, c := range v.Claims {
 		entered = entered || c.Node == n.id
@@ -90,8 +91,8 @@ func notUp(v *cluster.View, n *node) string {
 		return "has not entered"
 	case v.Active.Exists() && s.Epoch != v.Active.Value.Epoch:
 		return fmt.Sprintf("is at epoch %d, active is %d", s.Epoch, v.Active.Value.Epoch)
-	case v.Active.Exists() && !n.agent.Ready():
-		return "is not ready"
+	case !ready:
+		return "is not ready: " + why
 	}
 	return ""
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"relman/cluster"
 	etcdserver "relman/cluster/embedded"
@@ -66,11 +67,14 @@ func runManager(ctx context.Context, o managerOptions, log *slog.Logger) (err er
 	}
 	m := manager.New(managerCluster{client}, manager.Config{ID: o.id, Log: log})
 	parts.start(ctx, "manager", m.Run)
-	addr, err := startAPI(ctx, parts, client, m, o.addr, listen, log)
+	l, err := listen(ctx, o.addr)
 	if err != nil {
 		return err
 	}
-	log.Info("manager runs", "manager", o.id, "api", addr, "etcd", o.cluster.Endpoints)
+	if err := startAPI(ctx, parts, client, m, l, newRegistry(), log); err != nil {
+		return err
+	}
+	log.Info("manager runs", "manager", o.id, "api", httpURL(l.Addr()), "etcd", o.cluster.Endpoints)
 	return parts.wait(ctx)
 }
 
@@ -162,21 +166,14 @@ func newBackOff() *backoff.ExponentialBackOff {
 	return b
 }
 
-// startAPI answers on addr, and returns the URL.
-func startAPI(ctx context.Context, parts *stack, client *cluster.Client, m *manager.Manager, addr string,
-	listen func(context.Context, string) (net.Listener, error), log *slog.Logger,
-) (url string, err error) {
-	reg := newRegistry()
+// startAPI answers on l; reg is what its /metrics shows.
+func startAPI(ctx context.Context, parts *stack, client *cluster.Client, m *manager.Manager, l net.Listener, reg *prometheus.Registry, log *slog.Logger) error {
 	if err := register(reg, m.Collectors()); err != nil {
-		return "", err
-	}
-	l, err := listen(ctx, addr)
-	if err != nil {
-		return "", err
+		return errors.Join(err, l.Close())
 	}
 	h := withMetrics(manager.NewAPI(client, m), reg)
 	parts.start(ctx, "API", func(ctx context.Context) error { return serveHTTP(ctx, l, h, log) })
-	return httpURL(l.Addr()), nil
+	return nil
 }
 
 // managerCluster is a client as a manager sees it.
