@@ -1,0 +1,207 @@
+package nodeagent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"relman/cluster"
+	"relman/failpoint"
+	"relman/objectstore"
+	"relman/release"
+)
+
+const (
+	defaultWorkers  = 8
+	defaultBootHash = 1 // percent
+	sitesFile       = "sites.json"
+)
+
+// Config says what an agent works with. Only Dir has to be set.
+type Config struct {
+	Dir      string         // where releases and state are kept; one agent's alone
+	Node     release.NodeID // for the log
+	Sites    []release.Site // empty: every site of the cluster
+	Buffers  int            // releases held per site; 0: cluster.DefaultBuffers. It grows to what a site's policy wants
+	Workers  int            // files and packs worked on at once, per site; 0: 8
+	BootHash int            // percent of the files that a start reads in full, 100: all; 0: 1
+	Log      *slog.Logger   // nil discards
+
+	point func(name string) error // failpoint.Point, but for tests
+}
+
+// Agent is a node at work.
+type Agent struct {
+	cfg     Config
+	reg     Registry
+	store   objectstore.Store
+	server  *Server
+	metrics *metrics
+
+	mu       sync.Mutex // guards sites and followed
+	sites    []*site
+	followed bool // the cluster's sites are known
+}
+
+// New makes an agent that obeys reg and fetches from store. Nothing is read or
+// written before Run; the caller runs what keeps the node's session.
+func New(cfg Config, reg Registry, store objectstore.Store) (*Agent, error) {
+	if cfg.Dir == "" {
+		return nil, errors.New("agent: no directory")
+	}
+	if cfg.Buffers == 0 {
+		cfg.Buffers = cluster.DefaultBuffers
+	}
+	if cfg.Buffers < cluster.DefaultBuffers || cfg.Buffers > cluster.MaxBuffers {
+		return nil, fmt.Errorf("agent: %d buffers, %d to %d are possible", cfg.Buffers, cluster.DefaultBuffers, cluster.MaxBuffers)
+	}
+	if cfg.Workers <= 0 {
+		cfg.Workers = defaultWorkers
+	}
+	if cfg.BootHash <= 0 {
+		cfg.BootHash = defaultBootHash
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.point == nil {
+		cfg.point = failpoint.Point
+	}
+	a := &Agent{cfg: cfg, reg: reg, store: store, server: NewServer(cfg.Log)}
+	a.metrics = newMetrics(a)
+	return a, nil
+}
+
+// Run works until ctx ends. It serves what the disk holds at once, and needs
+// neither etcd nor the store for that. When it returns nothing writes any
+// more; what is shown can be served on until Close.
+func (a *Agent) Run(ctx context.Context) error {
+	if err := os.MkdirAll(a.cfg.Dir, 0o755); err != nil {
+		return err
+	}
+	lock, err := lockDir(a.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close() // only a lock
+	root, err := os.OpenRoot(a.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close() // only a handle
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	known, err := readSites(root)
+	if err != nil {
+		a.cfg.Log.Error("sites not read", "error", err)
+	}
+	a.start(ctx, &wg, known)
+	for ctx.Err() == nil {
+		err := a.reg.FollowSites(ctx, func(sites []release.Site) {
+			a.start(ctx, &wg, sites)
+			a.mu.Lock()
+			a.followed = true
+			a.mu.Unlock()
+			if slices.Equal(sites, known) {
+				return
+			}
+			if err := writeSites(root, sites); err != nil {
+				a.cfg.Log.Error("sites not written", "error", err)
+				return
+			}
+			known = slices.Clone(sites)
+		})
+		if ctx.Err() == nil {
+			a.cfg.Log.Warn("watch of the sites ended", "error", err)
+			sleep(ctx, backoffMin)
+		}
+	}
+	return nil
+}
+
+// start starts the work for the sites that have none yet.
+func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, sites []release.Site) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, name := range sites {
+		wanted := len(a.cfg.Sites) == 0 || slices.Contains(a.cfg.Sites, name)
+		if !wanted || slices.ContainsFunc(a.sites, func(s *site) bool { return s.name == name }) {
+			continue
+		}
+		s := newSite(name, a)
+		a.sites = append(a.sites, s)
+		a.server.Add(s.front)
+		wg.Go(func() { s.run(ctx) })
+	}
+}
+
+// Close closes the releases. It comes after Run has returned and the last
+// request has been answered.
+func (a *Agent) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var errs []error
+	for _, s := range a.sites {
+		errs = append(errs, s.close())
+	}
+	return errors.Join(errs...)
+}
+
+// Handler serves the sites.
+func (a *Agent) Handler() http.Handler { return a.server }
+
+// Server is Handler with its settings.
+func (a *Agent) Server() *Server { return a.server }
+
+// Ready reports whether the node may take traffic: its session lives and it
+// shows what is active on every site, as far as it knows. If not, it says why.
+func (a *Agent) Ready() (bool, string) {
+	if !a.reg.Alive() {
+		return false, "no session in etcd"
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.followed {
+		return false, "the sites are not known yet"
+	}
+	for _, s := range a.sites {
+		if why := s.ready(); why != "" {
+			return false, fmt.Sprintf("site %s: %s", s.name, why)
+		}
+	}
+	return true, ""
+}
+
+// readSites is the list of sites as etcd said it last. Their order matters:
+// the first one answers for hosts that nobody claims.
+func readSites(root *os.Root) (sites []release.Site, err error) {
+	raw, err := root.ReadFile(sitesFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, &sites)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", filepath.Join(root.Name(), sitesFile), err)
+	}
+	return slices.DeleteFunc(sites, func(s release.Site) bool {
+		_, err := release.ParseSite(string(s))
+		return err != nil
+	}), nil
+}
+
+func writeSites(root *os.Root, sites []release.Site) error {
+	raw, err := json.Marshal(sites)
+	if err != nil {
+		return err
+	}
+	return writeDurably(root, sitesFile, append(raw, '\n'))
+}

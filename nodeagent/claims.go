@@ -1,0 +1,106 @@
+package nodeagent
+
+import (
+	"fmt"
+	"slices"
+
+	"relman/cluster"
+	"relman/release"
+)
+
+// A node's claims are a list of releases by protocol buffer, "" for none.
+
+// places is how many protocol buffers a view speaks of.
+func places(v cluster.NodeView) (int, error) {
+	var named []int
+	if a := v.Active; a.Exists() {
+		named = append(named, a.Value.Buffer)
+		if a.Value.Previous != nil {
+			named = append(named, a.Value.Previous.Buffer)
+		}
+	}
+	if v.Rollout.Exists() {
+		named = append(named, v.Rollout.Value.Buffer)
+	}
+	n := 0
+	for _, k := range named {
+		if k < 0 || k >= cluster.MaxBuffers {
+			return 0, fmt.Errorf("etcd names buffer %d, there can be %d", k, cluster.MaxBuffers)
+		}
+		n = max(n, k+1)
+	}
+	return n, nil
+}
+
+// due are the claims that the node should have: what it claims, and for the
+// buffers that the view names their releases, all as far as it holds them.
+func due(v cluster.NodeView, claims []release.ID, holds func(release.ID) bool) []release.ID {
+	list := slices.Clone(claims)
+	set := func(k int, id release.ID) { list[k] = id }
+	if v.Rollout.Exists() {
+		set(v.Rollout.Value.Buffer, v.Rollout.Value.Release)
+	}
+	if a := v.Active; a.Exists() {
+		set(a.Value.Buffer, a.Value.Release)
+		if p := a.Value.Previous; p != nil {
+			set(p.Buffer, p.Release)
+		}
+	}
+	for k, id := range list {
+		if id != "" && !holds(id) {
+			list[k] = ""
+		}
+	}
+	return list
+}
+
+// untrue are the buffers whose claims the disk cannot back.
+func untrue(claims []release.ID, holds func(release.ID) bool) (buffers []int) {
+	for k, id := range claims {
+		if id != "" && !holds(id) {
+			buffers = append(buffers, k)
+		}
+	}
+	return buffers
+}
+
+// stale are the buffers whose claims a node that lacks the active release may
+// give up to make room for it: they are for neither active nor previous.
+func stale(v cluster.NodeView, claims []release.ID) (buffers []int) {
+	a := v.Active.Value
+	for k, id := range claims {
+		if id != "" && id != a.Release && (a.Previous == nil || id != a.Previous.Release) {
+			buffers = append(buffers, k)
+		}
+	}
+	return buffers
+}
+
+// pick chooses the buffer to fill: never the one that is shown, one
+// that holds what is claimed, or the active release. Among the others it
+// rather keeps what the node may need next, and rather redraws a tree than
+// draws a new one. It is nil when every buffer is needed.
+func pick(bufs []*buffer, shown release.ID, v cluster.NodeView, claims []release.ID) *buffer {
+	var best *buffer
+	var bestCost int
+	for _, b := range bufs {
+		id := b.id()
+		a := v.Active.Value
+		if id != "" && (id == shown || id == a.Release || slices.Contains(claims, id)) {
+			continue
+		}
+		cost := 0
+		switch {
+		case id == "":
+			cost = 1
+		case a.Previous != nil && id == a.Previous.Release:
+			cost = 3
+		case v.Rollout.Exists() && id == v.Rollout.Value.Release:
+			cost = 2
+		}
+		if best == nil || cost < bestCost || cost == bestCost && id.Seq() > best.id().Seq() {
+			best, bestCost = b, cost
+		}
+	}
+	return best
+}

@@ -1,0 +1,209 @@
+package nodeagent
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"relman/objectstore"
+	"relman/release"
+)
+
+// draw makes every inode that the tree lacks, in spare. Sources are read
+// before anything of the tree is replaced.
+func (f *fill) draw(ctx context.Context, p *plan) error {
+	var fetch, copies []*part
+	for i := range p.parts {
+		switch q := &p.parts[i]; {
+		case q.how == byLink && q.own:
+			if err := f.takeOwn(q); err != nil {
+				return err
+			}
+		case q.how == byFetch:
+			fetch = append(fetch, q)
+		case q.how == byCopy:
+			copies = append(copies, q)
+		}
+	}
+	if err := f.fetch(ctx, fetch); err != nil {
+		return err
+	}
+	spoiled, err := f.copyAll(ctx, copies)
+	if err != nil {
+		return err
+	}
+	// What a source no longer holds comes from the store after all.
+	return f.fetch(ctx, spoiled)
+}
+
+// takeOwn puts a name for an inode of the tree itself into spare: its old name
+// may be given to another file before the new one is given to it.
+func (f *fill) takeOwn(q *part) error {
+	id := identityOf(q.file)
+	if err := f.disk.trees.Link(q.from, spareName(f.buf.name, id)); err != nil {
+		return err
+	}
+	f.buf.spare[id] = true
+	return nil
+}
+
+// fetch draws what only the store has, and every content once.
+func (f *fill) fetch(ctx context.Context, parts []*part) error {
+	byDigest := make(map[release.Digest]*part, len(parts))
+	var want []release.File
+	var again []*part
+	for _, q := range parts {
+		first := byDigest[q.file.Digest]
+		switch {
+		case q.file.Size == 0:
+			if err := f.empty(q); err != nil {
+				return err
+			}
+		case first != nil:
+			q.from = spareName(f.buf.name, identityOf(first.file))
+			again = append(again, q)
+		default:
+			byDigest[q.file.Digest] = q
+			want = append(want, q.file)
+		}
+	}
+	if len(want) == 0 {
+		return nil
+	}
+	err := objectstore.Fetch(ctx, f.store, f.want, want, objectstore.FetchOptions{Workers: f.workers, Progress: f.fetched},
+		func(file release.File, r io.Reader) error { return f.write(byDigest[file.Digest], r) })
+	for _, q := range again {
+		if err == nil {
+			err = f.copy(q)
+		}
+	}
+	return err
+}
+
+// empty draws a file without bytes: no pack holds it.
+func (f *fill) empty(q *part) error {
+	if q.file.Digest != release.Sum(nil) {
+		return fmt.Errorf("%w manifest: %q has no bytes and the digest of some", release.ErrInvalid, q.file.Path)
+	}
+	return f.write(q, bytes.NewReader(nil))
+}
+
+// write draws one inode from verified bytes.
+func (f *fill) write(q *part, r io.Reader) error {
+	id := identityOf(q.file)
+	name := spareName(f.buf.name, id)
+	if err := f.create(name, q.file, r); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.buf.spare[id] = true
+	f.mu.Unlock()
+	f.once.Do(func() { f.onceErr = f.point("node.mid-fetch") })
+	return f.onceErr
+}
+
+// create writes a file of the release under a name that nothing uses. On an
+// error there is no such file.
+func (f *fill) create(name string, file release.File, r io.Reader) (err error) {
+	trees := f.disk.trees
+	if err := trees.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	w, err := trees.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, trees.Remove(name))
+		}
+	}()
+	buf := copyBuffers.Get().(*[128 << 10]byte)
+	defer copyBuffers.Put(buf)
+	n, err := io.CopyBuffer(io.MultiWriter(w, counting{f}), r, buf[:])
+	if err == nil && n != file.Size {
+		err = fmt.Errorf("%w: %s has %d bytes, the manifest says %d", objectstore.ErrCorrupt, file.Path, n, file.Size)
+	}
+	if err == nil {
+		err = w.Chmod(modeOf(file))
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		f.done.Add(-n)
+		return err
+	}
+	t := time.Unix(file.MTime, 0)
+	return trees.Chtimes(name, t, t)
+}
+
+// counting counts what is drawn.
+type counting struct{ f *fill }
+
+func (c counting) Write(b []byte) (int, error) {
+	c.f.done.Add(int64(len(b)))
+	return len(b), nil
+}
+
+// copyAll draws what this disk has under other times. Parts whose source does
+// not have the right bytes any more are returned.
+func (f *fill) copyAll(ctx context.Context, parts []*part) (spoiled []*part, err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(f.workers)
+	for _, q := range parts {
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			err := f.copy(q)
+			if errors.Is(err, objectstore.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
+				f.log.Warn("file on disk is not as verified", "file", q.from, "error", err)
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				q.how, spoiled = byFetch, append(spoiled, q)
+				return nil
+			}
+			return err
+		})
+	}
+	return spoiled, g.Wait()
+}
+
+func (f *fill) copy(q *part) error {
+	src, err := f.disk.trees.Open(q.from)
+	if err != nil {
+		return err
+	}
+	defer src.Close() // only read
+	return f.write(q, &verifying{r: src, from: q.from, want: q.file.Digest})
+}
+
+// verifying reads a file and ends in a CorruptError instead of io.EOF when its
+// bytes are not those of want.
+type verifying struct {
+	r    io.Reader
+	from string
+	want release.Digest
+	sum  hash.Hash
+}
+
+func (v *verifying) Read(b []byte) (int, error) {
+	if v.sum == nil {
+		v.sum = sha256.New()
+	}
+	n, err := v.r.Read(b)
+	v.sum.Write(b[:n])
+	if errors.Is(err, io.EOF) {
+		if got := release.Digest(v.sum.Sum(nil)); got != v.want {
+			return n, &objectstore.CorruptError{Key: v.from, What: "the file on this disk", Want: v.want}
+		}
+	}
+	return n, err
+}

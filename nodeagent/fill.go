@@ -1,0 +1,175 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"relman/objectstore"
+)
+
+// fill makes one buffer hold one release: it redraws the buffer by what
+// differs. Nothing is overwritten in place, so open files and trees that share
+// an inode keep the old bytes.
+//
+//  1. Every inode that the tree lacks is drawn beside it, in <k>.new, verified
+//     while it is written. The tree is what it was; an attempt that fails or
+//     is cut off here leaves it verified, and what was drawn is used again.
+//  2. The buffer is given up: nothing serves from it, its manifest goes.
+//  3. The tree is changed, by names only.
+//  4. One syncfs makes all of it durable, then the manifest appears.
+//
+// There is no journal. A crash before 2 costs nothing. After it the tree has
+// no manifest, and the next attempt reads all of it: files that have the right
+// bytes, time and mode are kept, whatever the attempt before had meant to do.
+// Reading costs less than fetching, happens only after a crash within the few
+// moments of step 3, and cannot be wrong, which a journal can.
+type fill struct {
+	disk    *disk
+	buf     *buffer
+	want    *objectstore.Stored
+	store   objectstore.Store
+	others  []tree // verified and left alone while this runs
+	workers int
+	point   func(string) error // failpoint
+	giveUp  func() error       // step 2 as the site sees it
+	count   func(h how, n int)
+	fetched func(n int64)
+	log     *slog.Logger
+
+	total, done atomic.Int64
+	mu          sync.Mutex // guards buf.spare while several draw
+	once        sync.Once  // for the failpoint after the first file
+	onceErr     error
+}
+
+// run ends when the buffer holds the release, durably, and says so on disk.
+// All that it has started has ended when it returns.
+func (f *fill) run(ctx context.Context) error {
+	f.total.Store(f.want.Manifest.Bytes)
+	if err := f.look(ctx); err != nil {
+		return fmt.Errorf("look at buffer %s: %w", f.buf.name, err)
+	}
+	p := redraw(*f.buf.found, f.buf.spare, f.others, f.want.Manifest.Files)
+	// An error that syncfs reports may be of any write since this.
+	top, err := f.disk.trees.Open(".")
+	if err != nil {
+		return err
+	}
+	defer top.Close() // only a handle on the file system
+	if err := f.prepare(&p, top); err != nil {
+		return err
+	}
+	f.done.Store(f.total.Load() - p.draws())
+	if err := f.draw(ctx, &p); err != nil {
+		return full(err, &p, top)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	// From here to the end it takes moments and no network: it is not
+	// interrupted, because half a tree would have to be read as a whole.
+	if err := f.giveUp(); err != nil {
+		return err
+	}
+	if err := f.place(&p, top); err != nil {
+		return full(err, &p, top)
+	}
+	f.tell(&p)
+	return nil
+}
+
+// look finds out what the buffer holds, by reading it where this process does
+// not know.
+func (f *fill) look(ctx context.Context) (err error) {
+	b := f.buf
+	if b.wipe {
+		if err := errors.Join(f.disk.trees.RemoveAll(b.name), f.disk.trees.RemoveAll(b.spareDir())); err != nil {
+			return err
+		}
+		b.found, b.spare, b.wipe = nil, nil, false
+	}
+	if b.manifest != nil {
+		b.found = &tree{name: b.name, files: b.manifest.Files}
+	}
+	if b.found == nil {
+		if b.found, err = f.disk.scan(ctx, b.name, f.workers); err != nil {
+			return err
+		}
+	}
+	if b.spare == nil {
+		b.spare, err = f.disk.scanSpare(ctx, b, f.workers)
+	}
+	return err
+}
+
+// prepare makes room: what an earlier attempt drew for another release goes,
+// and the rest has to fit before the first byte is written.
+func (f *fill) prepare(p *plan, top *os.File) error {
+	b := f.buf
+	used := make(map[string]bool, len(p.parts))
+	for _, q := range p.parts {
+		used[spareName(b.name, identityOf(q.file))] = true
+		used[q.from] = true
+	}
+	for id := range b.spare {
+		name := spareName(b.name, id)
+		if used[name] {
+			continue
+		}
+		if err := f.disk.trees.Remove(name); err != nil {
+			return err
+		}
+		delete(b.spare, id)
+	}
+	for _, dir := range []string{b.name, b.spareDir()} {
+		if err := f.disk.trees.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return fits(p, top)
+}
+
+// fits compares what the plan needs with what is free.
+func fits(p *plan, top *os.File) error {
+	bytes, inodes := p.needs()
+	freeBytes, freeInodes, err := room(top)
+	switch {
+	case err != nil:
+		return err
+	case bytes > freeBytes:
+		return &noSpaceError{needs: bytes, has: freeBytes}
+	case freeInodes >= 0 && inodes > freeInodes:
+		return &noSpaceError{needs: inodes, has: freeInodes, files: true}
+	}
+	return nil
+}
+
+// full puts a disk that filled up on the way in the words of one that was too
+// full at the start.
+func full(err error, p *plan, top *os.File) error {
+	if classOf(err) != ClassNoSpace {
+		return err
+	}
+	if free, _, statErr := room(top); statErr == nil {
+		needs, _ := p.needs()
+		return errors.Join(&noSpaceError{needs: needs, has: free}, err)
+	}
+	return err
+}
+
+// tell counts where the files came from.
+func (f *fill) tell(p *plan) {
+	n := map[how]int{byKeep: p.keep}
+	for _, q := range p.parts {
+		n[q.how] += len(q.to)
+	}
+	for h, count := range n {
+		f.count(h, count)
+	}
+}

@@ -1,0 +1,272 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"relman/cluster"
+	"relman/objectstore"
+	"relman/release"
+)
+
+// node is an agent in a test, with its etcd and its store, that can be stopped
+// at any step and started again on the same disk.
+type node struct {
+	t     testing.TB
+	dir   string
+	etcd  *fakeEtcd
+	shelf *shelf
+	store objectstore.Store
+
+	mu    sync.Mutex
+	point func(name string) error
+
+	agent *Agent
+	stop  context.CancelFunc
+	ended chan struct{}
+}
+
+func newNode(t testing.TB) *node {
+	t.Helper()
+	n := &node{t: t, dir: t.TempDir(), etcd: newFakeEtcd(), shelf: newShelf()}
+	n.store = n.shelf.store
+	n.etcd.audit = n.claimsTrue
+	n.etcd.setMember(cluster.MemberIn)
+	t.Cleanup(func() {
+		n.halt()
+		for _, err := range n.etcd.broken {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+func (n *node) siteDir() string { return filepath.Join(n.dir, "sites", string(www)) }
+
+// claimsTrue is invariant I5: what the node claims is whole on its disk.
+func (n *node) claimsTrue(claims map[int]release.ID) error {
+	held, err := heldIn(n.siteDir())
+	if err != nil {
+		return err
+	}
+	for k, id := range claims {
+		if id != "" && held[id] == "" {
+			return fmt.Errorf("buffer %d is claimed to hold %s, the disk has %v", k, id, held)
+		}
+	}
+	return nil
+}
+
+// start starts the agent, as a process would.
+func (n *node) start() {
+	n.t.Helper()
+	agent, err := New(Config{Dir: n.dir, Node: "n1", Workers: 3, point: n.at}, n.etcd, n.store)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n.agent, n.stop, n.ended = agent, cancel, make(chan struct{})
+	go func() {
+		defer close(n.ended)
+		if err := agent.Run(ctx); err != nil {
+			n.t.Error(err)
+		}
+	}()
+}
+
+// halt stops the agent, if it runs.
+func (n *node) halt() {
+	n.t.Helper()
+	if n.agent == nil {
+		return
+	}
+	n.stop()
+	<-n.ended
+	if err := n.agent.Close(); err != nil {
+		n.t.Error(err)
+	}
+	n.agent = nil
+}
+
+func (n *node) at(name string) error {
+	n.mu.Lock()
+	point := n.point
+	n.mu.Unlock()
+	if point == nil {
+		return nil
+	}
+	return point(name)
+}
+
+func (n *node) setPoint(f func(name string) error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.point = f
+}
+
+// until waits for a condition.
+func (n *node) until(what string, ok func() error) {
+	n.t.Helper()
+	err := errors.New("never looked")
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if err = ok(); err == nil {
+			return
+		}
+	}
+	n.t.Fatalf("%s: %v (status %+v)", what, err, n.status())
+}
+
+func (n *node) status() cluster.Status {
+	n.etcd.mu.Lock()
+	defer n.etcd.mu.Unlock()
+	return n.etcd.status
+}
+
+// publish stores and registers a build.
+func (n *node) publish(b build) *objectstore.Stored {
+	n.t.Helper()
+	s := n.shelf.publish(n.t, b)
+	n.etcd.register(s.Manifest)
+	return s
+}
+
+// claimed waits until the rollout's release is claimed.
+func (n *node) claimed() {
+	n.t.Helper()
+	n.until("claimed", func() error {
+		n.etcd.mu.Lock()
+		defer n.etcd.mu.Unlock()
+		r := n.etcd.view.Rollout.Value
+		if got := n.etcd.claims[r.Buffer]; got != r.Release {
+			return fmt.Errorf("buffer %d: %q, want %q", r.Buffer, got, r.Release)
+		}
+		return nil
+	})
+}
+
+// rollOut publishes a build and flips to it.
+func (n *node) rollOut(b build) *objectstore.Stored {
+	n.t.Helper()
+	s := n.publish(b)
+	n.etcd.startRollout(s.Manifest.ID())
+	n.claimed()
+	n.etcd.flip(n.t)
+	n.serves(s)
+	return s
+}
+
+// serves waits until the node is ready with what is active, and compares what
+// it serves and what its links point at.
+func (n *node) serves(s *objectstore.Stored) {
+	n.t.Helper()
+	id := s.Manifest.ID()
+	n.until("serves "+string(id), func() error {
+		if ok, why := n.agent.Ready(); !ok {
+			return errors.New(why)
+		}
+		if got := n.status(); got.Release != id || got.State != cluster.NodeServing {
+			return fmt.Errorf("status %+v", got)
+		}
+		return expectTree(n.link("current"), s.Manifest)
+	})
+	n.answers(s, "")
+}
+
+func (n *node) link(name string) string {
+	target, err := filepath.EvalSymlinks(filepath.Join(n.siteDir(), name))
+	if err != nil {
+		return name
+	}
+	return target
+}
+
+// answers compares what the handler answers with the release.
+func (n *node) answers(s *objectstore.Stored, state string) {
+	n.t.Helper()
+	for _, f := range s.Manifest.Files {
+		w := httptest.NewRecorder()
+		n.agent.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/"+f.Path, nil))
+		if w.Code != 200 || release.Sum(w.Body.Bytes()) != f.Digest || w.Header().Get("Relman-State") != state {
+			n.t.Fatalf("%s: %d %q, state %q", f.Path, w.Code, w.Body, w.Header().Get("Relman-State"))
+		}
+	}
+}
+
+// holds waits until exactly these releases are on the disk.
+func (n *node) holds(want ...*objectstore.Stored) {
+	n.t.Helper()
+	n.until("holds", func() error {
+		held, err := heldIn(n.siteDir())
+		if err != nil {
+			return err
+		}
+		for _, s := range want {
+			if held[s.Manifest.ID()] == "" {
+				return fmt.Errorf("%s is not held: %v", s.Manifest.ID(), held)
+			}
+		}
+		return nil
+	})
+}
+
+// TestNode_life: join, publish, flip, roll back, roll out again.
+func TestNode_life(t *testing.T) {
+	n := newNode(t)
+	n.etcd.setMember("")
+	n.start()
+	n.until("joins", func() error {
+		if st := n.status().State; st != cluster.NodeJoining {
+			return errors.New(string(st))
+		}
+		return nil
+	})
+	n.etcd.setMember(cluster.MemberIn)
+	n.until("ready with nothing to serve", func() error {
+		if ok, why := n.agent.Ready(); !ok {
+			return errors.New(why)
+		}
+		return nil
+	})
+	b := firstBuild()
+	r1 := n.rollOut(b)
+	r2 := n.rollOut(b.with("index.html", "two"))
+	if got := n.link("previous"); expectTree(got, r1.Manifest) != nil {
+		t.Errorf("previous is %s", got)
+	}
+	r3 := n.publish(b.with("index.html", "three"))
+	n.etcd.startRollout(r3.Manifest.ID())
+	n.claimed()
+	n.until("next", func() error { return expectTree(n.link("next"), r3.Manifest) })
+	n.etcd.rollback(t)
+	n.serves(r1)
+	n.until("no next", func() error {
+		if _, err := os.Lstat(filepath.Join(n.siteDir(), "next")); !os.IsNotExist(err) {
+			return fmt.Errorf("next: %w", err)
+		}
+		return nil
+	})
+	n.etcd.rollback(t)
+	n.serves(r2)
+	if st := n.status(); st.Epoch != 4 || time.Since(st.Swapped) > time.Minute || st.Error != nil {
+		t.Errorf("status %+v", st)
+	}
+	for i := range 4 {
+		n.rollOut(b.with("index.html", fmt.Sprint("more ", i)).without("d0/e0/f0"))
+	}
+	n.halt()
+	n.start()
+	n.until("ready", func() error {
+		if ok, why := n.agent.Ready(); !ok {
+			return errors.New(why)
+		}
+		return nil
+	})
+	n.serves(n.shelf.last)
+}

@@ -1,0 +1,165 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"relman/cluster"
+	"relman/objectstore"
+	"relman/release"
+)
+
+// progressEvery is how often a status tells of a fill under way.
+const progressEvery = time.Second
+
+// drainLimit is how long a fill waits for requests that still hold the release
+// that it replaces. They opened their file within microseconds of taking the
+// release, two flips ago, and an open file keeps its bytes; so this is for a
+// request that was stalled between the two.
+const drainLimit = time.Second
+
+var errNeeded = errors.New("the buffer has come to be needed")
+
+// obtain makes the node hold a release, in a buffer that is free for it, and
+// shows it if it is active. before runs when the buffer is about to be touched.
+func (s *site) obtain(ctx context.Context, v cluster.NodeView, id release.ID, manifest release.Digest, before func(context.Context, cluster.NodeView) error) error {
+	began := time.Now()
+	if manifest.IsZero() {
+		r, err := s.reg.Release(ctx, s.name, id)
+		if err != nil {
+			return fmt.Errorf("look up %s: %w", id, err)
+		}
+		manifest = r.Manifest
+	}
+	want, err := objectstore.Load(ctx, s.store, s.name, id, manifest)
+	if err != nil {
+		return fmt.Errorf("prefetch %s: %w", id, err)
+	}
+	if before != nil {
+		if err := before(ctx, v); err != nil {
+			return err
+		}
+	}
+	b, err := s.free(ctx, v)
+	if err != nil {
+		return fmt.Errorf("prefetch %s: %w", id, err)
+	}
+	if err := s.fill(ctx, v, b, want); err != nil {
+		return fmt.Errorf("prefetch %s: %w", id, err)
+	}
+	s.metrics.seconds.Observe(time.Since(began).Seconds())
+	s.log.Info("release held", "release", id, "buffer", b.name, "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// free finds the buffer to fill. Where all are spoken for, claims for neither
+// active nor previous are given up.
+func (s *site) free(ctx context.Context, v cluster.NodeView) (*buffer, error) {
+	shown, _ := s.front.Shown()
+	if b := pick(s.disk.bufs, shown, v, s.claims); b != nil {
+		return b, nil
+	}
+	if lower := stale(v, s.claims); len(lower) > 0 {
+		if err := s.lower(ctx, lower); err != nil {
+			return nil, err
+		}
+	}
+	if b := pick(s.disk.bufs, shown, v, s.claims); b != nil {
+		return b, nil
+	}
+	return nil, errors.New("no buffer is free")
+}
+
+// fill fills a buffer, telling how far it is, and takes what it holds then
+// into use.
+func (s *site) fill(ctx context.Context, v cluster.NodeView, b *buffer, want *objectstore.Stored) error {
+	f := &fill{
+		disk: s.disk, buf: b, want: want, store: s.store, workers: s.cfg.Workers, log: s.log,
+		point:   s.cfg.point,
+		giveUp:  func() error { return s.giveUp(ctx, b) },
+		count:   func(h how, n int) { s.metrics.files.WithLabelValues(string(h)).Add(float64(n)) },
+		fetched: func(n int64) { s.metrics.bytes.Add(float64(n)) },
+	}
+	for _, o := range s.disk.bufs {
+		if o != b && o.manifest != nil {
+			f.others = append(f.others, tree{name: o.name, files: o.manifest.Files})
+		}
+	}
+	stop := s.tell(ctx, v, f)
+	err := f.run(ctx)
+	stop()
+	if err != nil {
+		return err
+	}
+	r, err := s.disk.openRelease(b, want.Manifest)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	b.manifest, b.open = want.Manifest, r
+	s.swap()
+	s.mu.Unlock()
+	return s.settle(v)
+}
+
+// tell reports a fill now and then, until stop is called.
+func (s *site) tell(ctx context.Context, v cluster.NodeView, f *fill) (stop func()) {
+	s.setFilling(f)
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			sleep(ctx, progressEvery)
+			if ctx.Err() == nil {
+				s.report(ctx, v)
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-ended
+		s.setFilling(nil)
+	}
+}
+
+func (s *site) setFilling(f *fill) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.filling = f
+}
+
+// giveUp takes a buffer out of use, for good: what is active may have changed
+// while the fill was drawing, so it is asked again, under the lock that a swap
+// takes.
+func (s *site) giveUp(ctx context.Context, b *buffer) error {
+	s.mu.Lock()
+	shown, _ := s.front.Shown()
+	id := b.id()
+	switch {
+	case ctx.Err() != nil:
+		s.mu.Unlock()
+		return context.Cause(ctx)
+	case id != "" && (id == shown || s.view.Active.Exists() && id == s.view.Active.Value.Release):
+		s.mu.Unlock()
+		return errNeeded
+	}
+	old := b.open
+	b.manifest, b.open = nil, nil
+	s.mu.Unlock()
+	if err := s.unlink(b); err != nil {
+		return err
+	}
+	if old == nil {
+		return nil
+	}
+	if err := old.Close(); err != nil {
+		s.log.Warn("release not closed", "release", id, "error", err)
+	}
+	for end := time.Now().Add(drainLimit); old.refs.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	return nil
+}

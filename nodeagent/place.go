@@ -1,0 +1,139 @@
+package nodeagent
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"syscall"
+)
+
+// place changes the tree, makes it durable and says what it is. The buffer has
+// been given up before. Until the last step a crash leaves a tree without a
+// manifest, which nothing serves and nothing claims.
+func (f *fill) place(p *plan, top *os.File) (err error) {
+	b := f.buf
+	defer func() {
+		if err != nil { // half a tree: the next attempt reads it
+			b.found, b.spare = nil, nil
+		}
+	}()
+	if err := removeDurably(f.disk.trees, b.manifestFile()); err != nil {
+		return err
+	}
+	if err := f.change(p); err != nil {
+		return err
+	}
+	if err := f.point("node.after-fill"); err != nil {
+		return err
+	}
+	if err := syncAll(top); err != nil {
+		// What the cache holds now may never have reached the disk, and
+		// reading it would not tell.
+		b.wipe = true
+		return err
+	}
+	if err := writeDurably(f.disk.trees, b.manifestFile(), f.want.Manifest.Raw()); err != nil {
+		return err
+	}
+	b.found, b.spare = nil, map[identity]bool{}
+	return nil
+}
+
+// change gives the inodes their names. Files that only the old release had go
+// last: ext4 makes new inodes several times slower right after others were
+// freed, and all new ones exist by then.
+func (f *fill) change(p *plan) error {
+	trees, b := f.disk.trees, f.buf
+	in := func(name string) string { return b.name + "/" + name }
+	for _, name := range append(b.found.strays, p.clear...) {
+		if err := trees.RemoveAll(in(name)); err != nil {
+			return err
+		}
+	}
+	for _, name := range p.early {
+		if err := gone(trees.Remove(in(name))); err != nil {
+			return err
+		}
+	}
+	made := map[string]bool{}
+	for i := range p.parts {
+		for _, s := range p.parts[i].to {
+			if dir := path.Dir(s.path); !s.taken && dir != "." && !made[dir] {
+				made[dir] = true
+				if err := trees.MkdirAll(in(dir), 0o755); err != nil {
+					return err
+				}
+			}
+		}
+		if err := errors.Join(f.point("node.mid-place"), f.put(&p.parts[i])); err != nil {
+			return err
+		}
+	}
+	for _, name := range p.late {
+		if err := gone(trees.Remove(in(name))); err != nil {
+			return err
+		}
+	}
+	for _, dir := range p.dirs {
+		if err := gone(trees.Remove(in(dir))); err != nil {
+			return err
+		}
+	}
+	return trees.RemoveAll(b.spareDir())
+}
+
+// gone lets a name be gone already.
+func gone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// put gives one inode its places in the tree.
+func (f *fill) put(q *part) error {
+	trees, b := f.disk.trees, f.buf
+	spare, from := spareName(b.name, identityOf(q.file)), q.from
+	inSpare := q.how != byLink || q.own
+	if inSpare {
+		from = spare
+	}
+	for i, s := range q.to {
+		to, last := b.name+"/"+s.path, i == len(q.to)-1
+		switch {
+		case inSpare && last:
+			if err := trees.Rename(spare, to); err != nil {
+				return err
+			}
+		case s.taken: // over the old file in one step
+			tmp := b.spareDir() + "/link"
+			if err := f.linkOrCopy(from, tmp, q); err != nil {
+				return err
+			}
+			if err := trees.Rename(tmp, to); err != nil {
+				return err
+			}
+		default:
+			if err := f.linkOrCopy(from, to, q); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// linkOrCopy makes one more name for an inode, or one more inode where the
+// file system has no more names for it.
+func (f *fill) linkOrCopy(from, to string, q *part) error {
+	err := f.disk.trees.Link(from, to)
+	if !errors.Is(err, syscall.EMLINK) && !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.ENOTSUP) {
+		return err
+	}
+	src, err := f.disk.trees.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close() // only read
+	return f.create(to, q.file, &verifying{r: src, from: from, want: q.file.Digest})
+}

@@ -1,0 +1,39 @@
+package nodeagent
+
+import (
+	"context"
+
+	"relman/cluster"
+	"relman/release"
+)
+
+// Registry is what an agent needs of the cluster. Nothing in it can change
+// what is active. Errors unwrap to the sentinels of package cluster; a call
+// whose context ended may have had its effect.
+type Registry interface {
+	// FollowSites calls each with the sites of the cluster, in their order,
+	// now and after every change, until ctx ends.
+	FollowSites(ctx context.Context, each func([]release.Site)) error
+	// Follow calls each with what the node has to obey for a site, in order
+	// and from one goroutine, now and after every change, until ctx ends.
+	Follow(ctx context.Context, site release.Site, each func(cluster.NodeView)) error
+	// Release is what is registered of a release.
+	Release(ctx context.Context, site release.Site, id release.ID) (cluster.ReleaseRecord, error)
+	// Claims are the node's own, by buffer; entered says that it has any.
+	Claims(ctx context.Context, site release.Site) (held []release.ID, entered bool, err error)
+	// Enter makes all claims at once, Retract and Claim are about the buffer of
+	// the rollout in v, Lower takes back the claims of some buffers.
+	Enter(ctx context.Context, v cluster.NodeView, held []release.ID) error
+	Retract(ctx context.Context, v cluster.NodeView) error
+	Claim(ctx context.Context, v cluster.NodeView) error
+	Lower(ctx context.Context, site release.Site, buffers []int) error
+	// Report says how the node is doing. It does not wait, and saying the same
+	// again costs nothing.
+	Report(ctx context.Context, site release.Site, s cluster.Status) error
+	// Alive reports whether the node's session lives, as far as is known.
+	Alive() bool
+	// MissedEvents counts changes that no watch had told of.
+	MissedEvents() uint64
+}
+
+var _ Registry = (*cluster.Node)(nil)

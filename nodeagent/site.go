@@ -1,0 +1,207 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"relman/cluster"
+	"relman/objectstore"
+	"relman/release"
+)
+
+const (
+	backoffMin = 200 * time.Millisecond
+	backoffMax = 10 * time.Second
+	// recheck is how often a node that has nothing to do compares its claims in
+	// etcd with what it believes they are.
+	recheck = time.Minute
+)
+
+var (
+	errNewView    = errors.New("the rollout, the active release or the membership changed")
+	errEpochReset = errors.New("etcd's epoch went back")
+)
+
+// site is the work of a node for one site. Two goroutines share it: one hears
+// what is active and swaps, at once; the worker does the rest, one thing after
+// the other, so that a buffer has one writer at a time.
+type site struct {
+	name    release.Site
+	front   *Front
+	reg     Registry
+	store   objectstore.Store
+	cfg     *Config
+	log     *slog.Logger
+	metrics *metrics
+
+	mu       sync.Mutex // held for moments: a swap waits for it
+	view     cluster.NodeView
+	seen     bool // view is of this boot
+	stopWork context.CancelCauseFunc
+	applied  state
+	swapped  time.Time
+	refusing bool
+	entered  bool  // the node's claims are in etcd, and are what this boot found
+	filling  *fill // under way
+	wake     chan struct{}
+
+	// Owned by the worker, but for the fields of the buffers that say otherwise.
+	disk     *disk
+	claims   []release.ID       // in etcd, as far as is known
+	claiming bool               // etcd has claims of this node at all
+	known    bool               // nothing went wrong since the two were learned
+	member   int64              // revision of the membership that they go with
+	stored   state              // in state.json
+	links    map[string]*buffer // current, previous, next
+	trouble  *cluster.ErrorInfo // of the last attempt
+}
+
+func newSite(name release.Site, a *Agent) *site {
+	return &site{
+		name: name, front: NewFront(name), reg: a.reg, store: a.store, cfg: &a.cfg, metrics: a.metrics,
+		log:  a.cfg.Log.With("site", name),
+		wake: make(chan struct{}, 1), links: map[string]*buffer{},
+	}
+}
+
+// run works for the site until ctx ends. Nothing else ends it: what fails is
+// tried again.
+func (s *site) run(ctx context.Context) {
+	retry(ctx, func() error {
+		err := s.boot(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("site not opened", "error", err)
+		}
+		return err
+	})
+	if ctx.Err() != nil {
+		return
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { s.work(ctx) })
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			err := s.reg.Follow(ctx, s.name, s.see)
+			if ctx.Err() == nil {
+				s.log.Warn("watch ended", "error", err)
+				sleep(ctx, backoffMin)
+			}
+		}
+	})
+	wg.Wait()
+}
+
+// see takes what is new: it swaps first, and then has the worker look.
+func (s *site) see(v cluster.NodeView) {
+	s.mu.Lock()
+	old := s.view
+	s.view, s.seen = v, true
+	s.swap()
+	if old.Member.Mod != v.Member.Mod {
+		s.entered = false // whoever changed it may have taken the claims too
+	}
+	same := old.Active.Mod == v.Active.Mod && old.Rollout.Mod == v.Rollout.Mod && old.Member.Mod == v.Member.Mod
+	if !same && s.stopWork != nil {
+		s.stopWork(errNewView)
+	}
+	s.mu.Unlock()
+	s.poke()
+}
+
+// poke has the worker look.
+func (s *site) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// swap shows the active release if the node holds it. It is called with the
+// lock, and all that it does is in memory: the disk and etcd hear of it later.
+// An epoch never goes back (N4): etcd that knows a lower one was restored from
+// an old copy, or is another cluster, and is not obeyed.
+func (s *site) swap() {
+	a := s.view.Active.Value
+	if !s.view.Active.Exists() {
+		a = cluster.Active{}
+	}
+	s.refusing = a.Epoch < s.applied.Epoch || a.Epoch == s.applied.Epoch && a.Release != s.applied.Release
+	if s.refusing || a.Epoch == 0 {
+		s.front.SetConfirmed(!s.refusing)
+		return
+	}
+	id, epoch := s.front.Shown()
+	if id != a.Release || epoch != a.Epoch {
+		r := s.holding(a.Release, a.Manifest)
+		if r == nil || s.cfg.point("node.before-swap") != nil {
+			s.front.SetConfirmed(false)
+			return
+		}
+		// The release that was shown stays open: it is the previous one now.
+		s.front.Show(r, a.Epoch)
+		s.swapped = time.Now()
+		s.applied = state{Release: a.Release, Epoch: a.Epoch, Seq: max(s.applied.Seq, a.Release.Seq())}
+	}
+	s.front.SetConfirmed(true)
+}
+
+// holding is a held release, opened; nil when no buffer has it. It is called
+// with the lock. A zero digest asks for the id alone.
+func (s *site) holding(id release.ID, manifest release.Digest) *Release {
+	if s.disk == nil {
+		return nil
+	}
+	for _, b := range s.disk.bufs {
+		if b.open != nil && b.id() == id && (manifest.IsZero() || b.manifest.Digest() == manifest) {
+			return b.open
+		}
+	}
+	return nil
+}
+
+// holds reports whether a verified tree has the release.
+func (s *site) holds(id release.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.holding(id, release.Digest{}) != nil
+}
+
+// ready says why the site is not ready, "" when it is.
+func (s *site) ready() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, epoch := s.front.Shown()
+	switch {
+	case !s.seen:
+		return "etcd has not been reached"
+	case s.refusing:
+		return errEpochReset.Error()
+	case s.view.Member.Value != cluster.MemberIn:
+		return "not a member"
+	case s.view.Active.Exists() && epoch != s.view.Active.Value.Epoch:
+		return "does not serve the active release yet"
+	case !s.entered:
+		return "has not entered yet"
+	}
+	return ""
+}
+
+// retry calls f until it succeeds or ctx ends, with full jitter.
+func retry(ctx context.Context, f func() error) {
+	for limit := backoffMin; f() != nil && ctx.Err() == nil; limit = min(2*limit, backoffMax) {
+		sleep(ctx, rand.N(limit))
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -1,0 +1,158 @@
+package nodeagent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"relman/cluster"
+	"relman/release"
+)
+
+// learn reads the node's claims when they may not be what they are believed to
+// be, and lowers those that are not true (T11a): the first act of a boot.
+func (s *site) learn(ctx context.Context, v cluster.NodeView) error {
+	if s.known && s.member == v.Member.Mod {
+		return nil
+	}
+	claims, claiming, err := s.reg.Claims(ctx, s.name)
+	if err != nil {
+		return fmt.Errorf("read the claims: %w", err)
+	}
+	s.claims, s.claiming = make([]release.ID, max(len(claims), len(s.disk.bufs))), claiming
+	copy(s.claims, claims)
+	if lower := untrue(s.claims, s.holds); len(lower) > 0 {
+		s.log.Warn("claims are not true on this disk", "buffers", lower)
+		if err := s.lower(ctx, lower); err != nil {
+			return err
+		}
+	}
+	s.known, s.member = true, v.Member.Mod
+	return nil
+}
+
+// lower takes claims back.
+func (s *site) lower(ctx context.Context, buffers []int) error {
+	s.known = false // until it is answered
+	if err := s.reg.Lower(ctx, s.name, buffers); err != nil {
+		return fmt.Errorf("lower claims: %w", err)
+	}
+	for _, k := range buffers {
+		s.claims[k] = ""
+	}
+	s.known = true
+	return nil
+}
+
+// catchUp fetches the active release where the node does not hold it, and
+// shows it.
+func (s *site) catchUp(ctx context.Context, v cluster.NodeView) error {
+	a := v.Active.Value
+	if !v.Active.Exists() || s.shows(a.Epoch) {
+		return nil
+	}
+	if err := s.obtain(ctx, v, a.Release, a.Manifest, nil); err != nil {
+		return err
+	}
+	if !s.shows(a.Epoch) {
+		return fmt.Errorf("release %s is held and not shown", a.Release)
+	}
+	return nil
+}
+
+// shows reports whether the site shows what became active with epoch or later,
+// trying to.
+func (s *site) shows(epoch release.Epoch) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.swap()
+	_, shown := s.front.Shown()
+	return shown >= epoch
+}
+
+// enter makes the node count (T11), or makes its claims complete again. A node
+// that does not count yet first fetches what a rollout is about, so that it
+// never holds the rollout up.
+func (s *site) enter(ctx context.Context, v cluster.NodeView) error {
+	if r := v.Rollout; r.Exists() && !s.claiming && !s.holds(r.Value.Release) {
+		if err := s.obtain(ctx, v, r.Value.Release, release.Digest{}, nil); err != nil {
+			return err
+		}
+	}
+	for len(s.claims) < len(s.disk.bufs) {
+		s.claims = append(s.claims, "")
+	}
+	claims := due(v, s.claims, s.holds)
+	if !s.claiming || !slices.Equal(claims, s.claims) && !onlyRollout(v, claims, s.claims) {
+		s.known = false // until it is answered
+		if err := s.reg.Enter(ctx, v, claims); err != nil {
+			return fmt.Errorf("enter: %w", err)
+		}
+		s.claims, s.claiming, s.known = claims, true, true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entered = true
+	return nil
+}
+
+// onlyRollout reports whether nothing but the rollout's own claim differs:
+// that is for prepare.
+func onlyRollout(v cluster.NodeView, a, b []release.ID) bool {
+	for k := range a {
+		if a[k] != b[k] && !(v.Rollout.Exists() && k == v.Rollout.Value.Buffer) {
+			return false
+		}
+	}
+	return true
+}
+
+// prepare gets the node ready for a rollout: it retracts what it claims for
+// the buffer (T4), fills a tree, and claims (T5). A release that the node
+// holds anyway is claimed at once.
+func (s *site) prepare(ctx context.Context, v cluster.NodeView) error {
+	r := v.Rollout.Value
+	if !v.Rollout.Exists() || s.claims[r.Buffer] == r.Release {
+		return nil
+	}
+	if !s.holds(r.Release) {
+		if err := s.obtain(ctx, v, r.Release, release.Digest{}, s.retract); err != nil {
+			return err
+		}
+	}
+	if err := s.cfg.point("node.before-claim"); err != nil {
+		return err
+	}
+	s.known = false // until it is answered
+	if err := s.reg.Claim(ctx, v); err != nil {
+		return fmt.Errorf("claim %s: %w", r.Release, err)
+	}
+	s.claims[r.Buffer], s.known = r.Release, true
+	return s.cfg.point("node.after-claim")
+}
+
+// retract says that the rollout's buffer holds nothing, before the tree that
+// it stood for is touched. When that is said already it is not said again.
+func (s *site) retract(ctx context.Context, v cluster.NodeView) error {
+	if k := v.Rollout.Value.Buffer; s.claims[k] != "" {
+		s.known = false // until it is answered
+		if err := s.reg.Retract(ctx, v); err != nil {
+			return fmt.Errorf("retract buffer %d: %w", k, err)
+		}
+		s.claims[k], s.known = "", true
+	}
+	return s.cfg.point("node.after-retract")
+}
+
+// restore gets the previous release back where the node lacks it, so that a
+// rollback needs no preparation, and claims it.
+func (s *site) restore(ctx context.Context, v cluster.NodeView) error {
+	p := v.Active.Value.Previous
+	if !v.Active.Exists() || p == nil || s.holds(p.Release) {
+		return nil
+	}
+	if err := s.obtain(ctx, v, p.Release, release.Digest{}, nil); err != nil {
+		return err
+	}
+	return s.enter(ctx, v)
+}
