@@ -1,0 +1,215 @@
+package objectstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+// S3 is a Store in a bucket. It does not retry; see Retry.
+type S3 struct {
+	url    URL
+	client *minio.Client
+}
+
+var _ Store = (*S3)(nil)
+
+const maxObject = 64 << 20
+
+// OpenS3 makes the client; nothing is sent yet.
+func OpenS3(u URL, c Credentials) (*S3, error) {
+	creds := credentials.NewStaticV4(c.AccessKey, c.SecretKey, "")
+	if c == (Credentials{}) {
+		creds = credentials.NewChainCredentials([]credentials.Provider{
+			&credentials.EnvAWS{}, &credentials.EnvMinio{}, &credentials.FileAWSCredentials{}, &credentials.IAM{},
+		})
+	}
+	lookup := minio.BucketLookupAuto
+	if u.PathStyle {
+		lookup = minio.BucketLookupPath
+	}
+	transport, err := minio.DefaultTransport(!u.Plain)
+	if err != nil {
+		return nil, fmt.Errorf("store %s: %w", u, err)
+	}
+	transport.MaxIdleConnsPerHost = 32
+	transport.ResponseHeaderTimeout = 30 * time.Second
+	region := u.Region
+	if region == "" {
+		region = "us-east-1" // without one, the client asks for the bucket's before every first call
+	}
+	client, err := minio.New(u.Endpoint, &minio.Options{
+		Creds: creds, Secure: !u.Plain, Region: region, BucketLookup: lookup, Transport: transport, MaxRetries: 1,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store %s: %w", u, err)
+	}
+	return &S3{url: u, client: client}, nil
+}
+
+// EnsureBucket makes the bucket if it does not exist.
+func (s *S3) EnsureBucket(ctx context.Context) error {
+	err := s.client.MakeBucket(ctx, s.url.Bucket, minio.MakeBucketOptions{Region: s.url.Region})
+	switch code := minio.ToErrorResponse(err).Code; {
+	case err == nil, code == "BucketAlreadyOwnedByYou", code == "BucketAlreadyExists":
+		return nil
+	default:
+		return s.translate("make the bucket", s.url.Bucket, err)
+	}
+}
+
+// Put stores an object.
+func (s *S3) Put(ctx context.Context, key string, body []byte, create bool) error {
+	if len(body) > maxObject {
+		return fmt.Errorf("put %s: %d bytes, at most %d are allowed", key, len(body), maxObject)
+	}
+	o := minio.PutObjectOptions{DisableMultipart: true, SendContentMd5: true, ContentType: "application/octet-stream"}
+	if create {
+		// Not every store knows the condition, so the object is looked for,
+		// too. Where two writers race past both, they write the same bytes:
+		// keys are digests of contents.
+		if _, err := s.Stat(ctx, key); err == nil {
+			return fmt.Errorf("put %s: %w", key, ErrExists)
+		} else if !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		o.SetMatchETagExcept("*")
+	}
+	_, err := s.client.PutObject(ctx, s.url.Bucket, s.url.Prefix+key, bytes.NewReader(body), int64(len(body)), o)
+	if err != nil {
+		return s.translate("put", key, err)
+	}
+	return nil
+}
+
+// Get reads a range of an object.
+func (s *S3) Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	if length == 0 {
+		_, err := s.Stat(ctx, key)
+		return io.NopCloser(bytes.NewReader(nil)), err
+	}
+	var o minio.GetObjectOptions
+	if length > 0 {
+		if err := o.SetRange(offset, offset+length-1); err != nil {
+			return nil, fmt.Errorf("get %s: %w", key, err)
+		}
+	} else if offset > 0 {
+		if err := o.SetRange(offset, 0); err != nil {
+			return nil, fmt.Errorf("get %s: %w", key, err)
+		}
+	}
+	core := minio.Core{Client: s.client}
+	body, info, _, err := core.GetObject(ctx, s.url.Bucket, s.url.Prefix+key, o)
+	if err != nil {
+		if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
+			return io.NopCloser(beyond{key}), nil
+		}
+		return nil, s.translate("get", key, err)
+	}
+	if length < 0 {
+		length = info.Size
+	}
+	return &s3Body{body: body, s: s, key: key, left: length}, nil
+}
+
+// beyond is a range that begins after the end of its object.
+type beyond struct{ key string }
+
+func (b beyond) Read([]byte) (int, error) {
+	return 0, fmt.Errorf("get %s: %w: the range is beyond the object", b.key, io.ErrUnexpectedEOF)
+}
+
+// s3Body counts, so that a body that ends early is not taken for a whole one.
+type s3Body struct {
+	body io.ReadCloser
+	s    *S3
+	key  string
+	left int64
+}
+
+func (b *s3Body) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p)
+	b.left -= int64(n)
+	switch {
+	case err == nil:
+		return n, nil
+	case errors.Is(err, io.EOF) && b.left <= 0:
+		return n, io.EOF
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return n, fmt.Errorf("get %s: %w, %d bytes are missing", b.key, io.ErrUnexpectedEOF, b.left)
+	default:
+		return n, b.s.translate("get", b.key, err)
+	}
+}
+
+func (b *s3Body) Close() error { return b.body.Close() }
+
+// Stat asks for an object's size and time.
+func (s *S3) Stat(ctx context.Context, key string) (Info, error) {
+	i, err := s.client.StatObject(ctx, s.url.Bucket, s.url.Prefix+key, minio.StatObjectOptions{})
+	if err != nil {
+		return Info{}, s.translate("look for", key, err)
+	}
+	return Info{Key: key, Size: i.Size, Modified: i.LastModified}, nil
+}
+
+// List goes through all objects with a prefix.
+func (s *S3) List(ctx context.Context, prefix string, each func(Info) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for i := range s.client.ListObjects(ctx, s.url.Bucket, minio.ListObjectsOptions{Prefix: s.url.Prefix + prefix, Recursive: true}) {
+		if i.Err != nil {
+			return s.translate("list", prefix, i.Err)
+		}
+		if err := each(Info{Key: i.Key[len(s.url.Prefix):], Size: i.Size, Modified: i.LastModified}); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// Delete removes an object.
+func (s *S3) Delete(ctx context.Context, key string) error {
+	err := s.client.RemoveObject(ctx, s.url.Bucket, s.url.Prefix+key, minio.RemoveObjectOptions{})
+	if err = s.translate("delete", key, err); errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// translate keeps the client's errors inside this file.
+func (s *S3) translate(op, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	where := fmt.Sprintf("%s %s (%s)", op, key, s.url)
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s: %w", where, errors.Join(ErrUnavailable, err))
+	}
+	r := minio.ToErrorResponse(err)
+	switch r.Code {
+	case "NoSuchKey", "NotFound":
+		return fmt.Errorf("%s: %w", where, ErrNotFound)
+	case "NoSuchBucket":
+		return fmt.Errorf("%s: %w: there is no bucket %s", where, ErrNotFound, s.url.Bucket)
+	case "PreconditionFailed":
+		return fmt.Errorf("%s: %w", where, ErrExists)
+	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken":
+		return fmt.Errorf("%s: %w: %s; check the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)", where, ErrDenied, r.Code)
+	}
+	switch {
+	case r.StatusCode == http.StatusNotFound:
+		return fmt.Errorf("%s: %w", where, ErrNotFound)
+	case r.StatusCode == http.StatusForbidden || r.StatusCode == http.StatusUnauthorized:
+		return fmt.Errorf("%s: %w: %s; check the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)", where, ErrDenied, r.Code)
+	default:
+		return fmt.Errorf("%s: %w: %s", where, ErrUnavailable, err)
+	}
+}

@@ -1,0 +1,221 @@
+package objectstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"syscall"
+
+	"relman/release"
+)
+
+// ErrBuild is what every error about a build's own files unwraps to: it is for
+// whoever made the build to mend.
+var ErrBuild = errors.New("bad build")
+
+// ScanOptions say what a build may contain.
+type ScanOptions struct {
+	FollowSymlinks bool // take what a link inside the tree points to
+	Dotfiles       bool // take files and folders whose name begins with a dot
+}
+
+// Build is a directory as it was when it was scanned.
+type Build struct {
+	Root  string
+	Files []BuildFile // in no promised order
+	Bytes int64
+}
+
+// BuildFile is one regular file of a build.
+type BuildFile struct {
+	Path string // as in the manifest
+	Size int64
+	Exec bool
+	id   fileID
+}
+
+// fileID tells whether a file is the one it was: a file that is written to, or
+// replaced, differs in one of these.
+type fileID struct {
+	dev, ino     uint64
+	size         int64
+	mtime, ctime syscall.Timespec
+}
+
+func identify(i fs.FileInfo) fileID {
+	s, ok := i.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fileID{size: i.Size()}
+	}
+	return fileID{dev: uint64(s.Dev), ino: s.Ino, size: s.Size, mtime: s.Mtim, ctime: s.Ctim} //nolint:unconvert // differs by platform
+}
+
+const mostProblems = 10
+
+// Scan lists a build: regular files only, by the rules for paths. It reports
+// up to ten problems at once; they are ErrBuild.
+func Scan(ctx context.Context, dir string, o ScanOptions) (*Build, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBuild, err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("%w: %s is not a directory", ErrBuild, dir)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBuild, err)
+	}
+	defer root.Close()
+	s := scan{ctx: ctx, root: root, o: o, build: &Build{Root: dir}}
+	if err := fs.WalkDir(root.FS(), ".", s.visit); err != nil {
+		return nil, fmt.Errorf("scan %s: %w", dir, err)
+	}
+	if len(s.problems) == 0 {
+		s.whole()
+	}
+	if len(s.problems) > 0 {
+		return nil, fmt.Errorf("%w %s: %w", ErrBuild, dir, errors.Join(s.problems...))
+	}
+	return s.build, nil
+}
+
+type scan struct {
+	ctx      context.Context //nolint:containedctx // lives as long as one call of Scan
+	root     *os.Root
+	o        ScanOptions
+	build    *Build
+	problems []error
+}
+
+func (s *scan) problem(format string, args ...any) {
+	if len(s.problems) == mostProblems {
+		s.problems = append(s.problems, errors.New("and more"))
+	}
+	if len(s.problems) < mostProblems {
+		s.problems = append(s.problems, fmt.Errorf(format, args...))
+	}
+}
+
+// visit takes one entry of the tree, or notes why not.
+func (s *scan) visit(p string, e fs.DirEntry, err error) error {
+	if cerr := s.ctx.Err(); cerr != nil {
+		return cerr
+	}
+	if p == "." && err == nil {
+		return nil
+	}
+	if err != nil {
+		s.problem("%s: %w", p, errors.Unwrap(err))
+		return nil
+	}
+	if why := s.refused(e.Name()); why != "" {
+		s.problem("%s: %s", p, why)
+		if e.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	}
+	if e.IsDir() {
+		return nil
+	}
+	info, err := s.resolve(p, e)
+	if err != nil {
+		s.problem("%w", err)
+		return nil
+	}
+	if err := release.ValidatePath(p); err != nil {
+		s.problem("%w", err)
+		return nil
+	}
+	if info.Size() > release.MaxFileSize {
+		s.problem("%s has %d bytes, at most %d are allowed", p, info.Size(), int64(release.MaxFileSize))
+		return nil
+	}
+	s.build.Files = append(s.build.Files, BuildFile{Path: p, Size: info.Size(), Exec: info.Mode()&0o111 != 0, id: identify(info)})
+	s.build.Bytes += info.Size()
+	return nil
+}
+
+// refused says why a name does not belong on a web site.
+func (s *scan) refused(name string) string {
+	switch name {
+	case ".well-known":
+		return ""
+	case ".git", ".svn", ".hg", ".env", ".npmrc", ".netrc", ".htpasswd", ".aws", ".ssh", "id_rsa", "id_ed25519", "id_ecdsa", "id_dsa":
+		return "this must not be on a web site; remove it from the build"
+	}
+	if strings.HasPrefix(name, ".env.") {
+		return "this must not be on a web site; remove it from the build"
+	}
+	if strings.HasPrefix(name, ".") && !s.o.Dotfiles {
+		return "a name that begins with a dot (--dotfiles takes it)"
+	}
+	return ""
+}
+
+// resolve finds the regular file that an entry is, or stands for.
+func (s *scan) resolve(p string, e fs.DirEntry) (fs.FileInfo, error) {
+	switch {
+	case e.Type().IsRegular():
+		info, err := e.Info()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p, err)
+		}
+		return info, nil
+	case e.Type()&fs.ModeSymlink == 0:
+		return nil, fmt.Errorf("%s is a %s, not a regular file", p, kind(e.Type()))
+	}
+	to, err := s.root.Readlink(p)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p, err)
+	}
+	if !s.o.FollowSymlinks {
+		return nil, fmt.Errorf("%s is a symbolic link to %s (--follow-symlinks takes links that stay inside the build)", p, to)
+	}
+	info, err := s.root.Stat(p)
+	switch {
+	case path.IsAbs(to) || err != nil && strings.Contains(err.Error(), "escapes"):
+		return nil, fmt.Errorf("%s is a symbolic link that leaves the build: %s", p, to)
+	case err != nil:
+		return nil, fmt.Errorf("%s is a symbolic link to %s: %w", p, to, err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is a symbolic link to %s, which is a %s", p, to, kind(info.Mode()))
+	}
+	return info, nil
+}
+
+func kind(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "directory"
+	case m&fs.ModeNamedPipe != 0:
+		return "named pipe"
+	case m&fs.ModeSocket != 0:
+		return "socket"
+	default:
+		return "device"
+	}
+}
+
+// whole checks what holds for the build as a whole.
+func (s *scan) whole() {
+	files := make([]release.File, len(s.build.Files))
+	for i, f := range s.build.Files {
+		files[i] = release.File{Path: f.Path, Size: f.Size}
+	}
+	switch err := release.CheckTree(files); {
+	case len(files) == 0:
+		s.problem("it has no files")
+	case len(files) > release.MaxFiles:
+		s.problem("%d files, at most %d are allowed", len(files), release.MaxFiles)
+	case s.build.Bytes > release.MaxSiteSize:
+		s.problem("%d bytes, at most %d are allowed", s.build.Bytes, int64(release.MaxSiteSize))
+	case err != nil:
+		s.problem("%w", err)
+	}
+}
