@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 // Config says how to reach etcd.
@@ -36,6 +37,9 @@ const (
 	// away clients that ping more often than every 5 s.
 	pingEvery   = 10 * time.Second
 	pingTimeout = 4 * time.Second
+
+	// mostReconnect is the longest pause between attempts to connect.
+	mostReconnect = 3 * time.Second
 )
 
 // Client talks to etcd. It is safe for concurrent use. Its errors are those of
@@ -113,7 +117,15 @@ func (c *Client) connect() (*clientv3.Client, error) {
 		DialKeepAliveTimeout: pingTimeout,
 		PermitWithoutStream:  true,
 		Logger:               zap.NewNop(),
-		DialOptions:          []grpc.DialOption{grpc.WithStatsHandler(sentHandler{})},
+		DialOptions: []grpc.DialOption{
+			grpc.WithStatsHandler(sentHandler{}),
+			// gRPC's own pauses grow to two minutes: too long for a node to
+			// find out that etcd is back.
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: leastPause, Multiplier: 1.6, Jitter: 0.3, MaxDelay: mostReconnect},
+				MinConnectTimeout: c.cfg.Timeout,
+			}),
+		},
 	})
 }
 

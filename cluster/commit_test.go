@@ -89,7 +89,7 @@ func TestCommit_delayedPastAnAbort(t *testing.T) {
 	v := w.view()
 	p.set(func() { p.holding = true })
 	done := commits(within(t, 20*time.Second), far, Flip(w.fence, v, w.next(v)))
-
+	p.holds()
 	abort := Request(w.view(), Desired{Request: "01ABORT", Mode: Abort, By: "op", At: day})
 	w.commit(abort)
 	w.commit(End(w.fence, w.view(), Result{State: StateAborted, At: day}))

@@ -1,11 +1,14 @@
 package cluster
 
 import (
-	"io"
+	"errors"
 	"net"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"relman/cluster/clustertest"
 )
 
 // proxy stands between a client and etcd and does what networks do.
@@ -19,6 +22,7 @@ type proxy struct {
 	conns   map[net.Conn]bool
 	deaf    bool // answers are thrown away
 	holding bool // requests wait
+	held    int  // how many did
 	closed  bool // new connections are turned away
 }
 
@@ -59,6 +63,19 @@ func (p *proxy) set(change func()) {
 	p.cond.Broadcast()
 }
 
+// holds waits until a request is held back.
+func (p *proxy) holds() {
+	p.t.Helper()
+	clustertest.Until(p.t, 10*time.Second, func() error {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.held == 0 {
+			return errors.New("no request held back")
+		}
+		return nil
+	})
+}
+
 // cut ends all connections.
 func (p *proxy) cut() {
 	p.mu.Lock()
@@ -96,6 +113,9 @@ func (p *proxy) copy(to, from net.Conn, requests bool) {
 	for {
 		n, err := from.Read(buf)
 		p.mu.Lock()
+		if requests && p.holding && n > 0 {
+			p.held++
+		}
 		for requests && p.holding {
 			p.cond.Wait()
 		}
@@ -108,9 +128,6 @@ func (p *proxy) copy(to, from net.Conn, requests bool) {
 		}
 		if err != nil {
 			_ = to.Close()
-			if err != io.EOF {
-				return
-			}
 			return
 		}
 	}

@@ -98,12 +98,13 @@ func (c *Client) track(ctx context.Context, t *tracker, log *slog.Logger, missed
 	return context.Cause(ctx)
 }
 
-// grace is how long a watch may lag behind a read.
-const grace = 2 * time.Second
+// mostGrace is how long a watch may lag behind a read.
+const mostGrace = 2 * time.Second
 
 // recheck is rule N7: every now and then it reads the keys, and returns when
 // the watch has not delivered what the read found.
 func (c *Client) recheck(ctx context.Context, t *tracker, log *slog.Logger, missed *atomic.Uint64, gets []clientv3.Op) error {
+	grace := min(mostGrace, 10*c.cfg.Reread)
 	for sleep(ctx, jittered(c.cfg.Reread)) {
 		before := t.newest()
 		r, err := c.read(ctx, "read what is watched", gets...)

@@ -185,9 +185,11 @@ var txnTests = []struct {
 		breaches: flipBreaches(ClassFrozen, func(w *world) { w.put(FreezeKey(w.site), encode(Freeze{By: "op"})) }),
 	},
 	{
-		name:    "T7 rollback that freezes",
-		prepare: func(w *world) { w.put(DesiredKey(w.site), encode(Desired{Request: "01REQ2", Mode: Rollback, Release: w.r2, Freeze: true, At: day})) },
-		make:    func(w *world) Txn { v := w.view(); return Flip(w.fence, v, w.next(v)) },
+		name: "T7 rollback that freezes",
+		prepare: func(w *world) {
+			w.put(DesiredKey(w.site), encode(Desired{Request: "01REQ2", Mode: Rollback, Release: w.r2, Freeze: true, At: day}))
+		},
+		make: func(w *world) Txn { v := w.view(); return Flip(w.fence, v, w.next(v)) },
 		check: func(w *world, rev int64) {
 			w.wantMod(FreezeKey(w.site), rev)
 			if v := w.view(); !v.Freeze.Value.AllowRollback {

@@ -50,6 +50,7 @@ func etcdConfig(c Config, client *url.URL, log *bridge) (*embed.Config, error) {
 	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log.logger())
 	if c.Fast {
 		e.UnsafeNoFsync = true
+		e.BcryptCost = 4 // the least there is
 		e.TickMs, e.ElectionMs = 50, 500
 		if c.alone() {
 			e.TickMs, e.ElectionMs = 10, 100

@@ -1,0 +1,276 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"relman/cluster/clustertest"
+	"relman/release"
+)
+
+// newNode is a node that nobody has seen before, on the world's site.
+func (w *world) newNode(name, boot string) *Node {
+	return w.c.Node(Self{Node: release.NodeID(name)}, Live{Boot: boot, Addr: "http://127.0.0.1:1", Version: "v1"}, Join{Sites: []release.Site{w.site}})
+}
+
+// until polls what is at a key.
+func (w *world) until(what, key string, cond func(Pair) bool) {
+	w.t.Helper()
+	clustertest.Until(w.t, 15*time.Second, func() error {
+		if p := w.get(key); !cond(p) {
+			return fmt.Errorf("%s: %s is %q", what, key, p.Value)
+		}
+		return nil
+	})
+}
+
+func there(p Pair) bool { return p.Create != 0 }
+func gone(p Pair) bool  { return p.Create == 0 }
+
+func TestNode_registersAndLeaves(t *testing.T) {
+	w := newWorld(t, dial(t))
+	name := clustertest.Name("n")
+	n := w.newNode(name, "01BOOT")
+	if n.Alive() {
+		t.Error("alive before it runs")
+	}
+	stop := w.runs(n.Run)
+	w.until("live", LiveKey(n.self.Node), there)
+	w.wantValue(LiveKey(n.self.Node), `{"boot":"01BOOT","addr":"http://127.0.0.1:1","version":"v1"}`)
+	w.wantValue(JoinKey(n.self.Node), `{"sites":["`+string(w.site)+`"],"group":"main"}`)
+	clustertest.Until(t, 5*time.Second, func() error {
+		if !n.Alive() {
+			return errors.New("not alive")
+		}
+		return nil
+	})
+	if err := n.Report(t.Context(), w.site, Status{State: NodeSyncing}); err != nil {
+		t.Fatal(err)
+	}
+	w.until("status", StatusKey(n.self.Node, w.site), there)
+	if v := w.view(); v.Live[n.self.Node].Boot != "01BOOT" || v.Status[n.self.Node].State != NodeSyncing || v.Joins[n.self.Node].Group != "main" {
+		t.Errorf("live %v, status %v, joins %v", v.Live, v.Status, v.Joins)
+	}
+	stop()
+	w.until("live after the stop", LiveKey(n.self.Node), gone)
+	w.until("status after the stop", StatusKey(n.self.Node, w.site), gone)
+	w.until("join after the stop", JoinKey(n.self.Node), there)
+}
+
+func TestNode_leaseRevoked(t *testing.T) {
+	w := newWorld(t, dial(t))
+	n := w.newNode(clustertest.Name("n"), "01BOOT")
+	w.runs(n.Run)
+	_ = n.Report(t.Context(), w.site, Status{State: NodeServing, Epoch: 7})
+	status := StatusKey(n.self.Node, w.site)
+	w.until("status", status, there)
+	r, err := w.c.kv.Get(t.Context(), LiveKey(n.self.Node))
+	if err != nil || len(r.Kvs) != 1 {
+		t.Fatal(err)
+	}
+	lease := r.Kvs[0].Lease
+	if _, err := w.c.kv.Revoke(t.Context(), clientv3.LeaseID(lease)); err != nil {
+		t.Fatal(err)
+	}
+	clustertest.Until(t, 10*time.Second, func() error {
+		r, err := w.c.kv.Get(t.Context(), status)
+		if err != nil || len(r.Kvs) == 0 || r.Kvs[0].Lease == lease {
+			return fmt.Errorf("status not written again: %v, %v", r.Kvs, err)
+		}
+		return nil
+	})
+	w.until("live again", LiveKey(n.self.Node), there)
+}
+
+func TestNode_duplicate(t *testing.T) {
+	w := newWorld(t, dial(t))
+	name := clustertest.Name("n")
+	first, second := w.newNode(name, "01FIRST"), w.newNode(name, "01SECOND")
+	stop := w.runs(first.Run)
+	w.until("live", LiveKey(first.self.Node), there)
+	s, err := w.c.session(t.Context(), nodeTTL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.end(t.Context()) }()
+	if _, err := second.register(t.Context(), s); !errors.Is(err, errDuplicate) || !strings.Contains(err.Error(), "01FIRST") || !strings.Contains(err.Error(), "E_DUPLICATE_NODE") {
+		t.Errorf("error %v", err)
+	}
+	w.runs(second.Run)
+	time.Sleep(300 * time.Millisecond)
+	if second.Alive() || !first.Alive() {
+		t.Error("the second is alive, or the first is not")
+	}
+	stop()
+	w.until("the second", LiveKey(first.self.Node), func(p Pair) bool { return strings.Contains(p.Value, "01SECOND") })
+}
+
+// TestNode_killedAndStartedAgain: nobody renews the lease of a boot that is
+// dead, and the next boot need not wait for its end.
+func TestNode_killedAndStartedAgain(t *testing.T) {
+	w := newWorld(t, dial(t))
+	n := w.newNode(clustertest.Name("n"), "01SECOND")
+	g, err := w.c.kv.Grant(t.Context(), 3) // 3-1-2: stale as soon as a second has gone
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.c.kv.Put(t.Context(), LiveKey(n.self.Node), encode(Live{Boot: "01DEAD"}), clientv3.WithLease(g.ID)); err != nil {
+		t.Fatal(err)
+	}
+	w.runs(n.Run)
+	w.until("the second boot", LiveKey(n.self.Node), func(p Pair) bool { return strings.Contains(p.Value, "01SECOND") })
+	// The old lease ends without taking the new key with it.
+	if _, err := w.c.kv.Revoke(t.Context(), g.ID); err != nil {
+		t.Log(err)
+	}
+	w.until("still the second boot", LiveKey(n.self.Node), there)
+}
+
+// TestNode_takenOver: a boot that was stalled finds another in its place, and
+// keeps away.
+func TestNode_takenOver(t *testing.T) {
+	w := newWorld(t, dial(t))
+	n := w.newNode(clustertest.Name("n"), "01STALLED")
+	w.runs(n.Run)
+	w.until("live", LiveKey(n.self.Node), there)
+	s, err := w.c.session(t.Context(), nodeTTL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.end(t.Context()) }()
+	other := encode(Live{Boot: "01OTHER"})
+	if _, err := w.c.kv.Put(t.Context(), LiveKey(n.self.Node), other, clientv3.WithLease(s.Lease())); err != nil {
+		t.Fatal(err)
+	}
+	clustertest.Until(t, 10*time.Second, func() error {
+		if n.Alive() {
+			return errors.New("still alive")
+		}
+		return nil
+	})
+	w.wantValue(LiveKey(n.self.Node), other)
+}
+
+func TestNode_joinIsKept(t *testing.T) {
+	w := newWorld(t, dial(t))
+	n := w.c.Node(Self{Node: release.NodeID(clustertest.Name("n")), Group: "canary"}, Live{Boot: "01B"}, Join{})
+	w.put(JoinKey(n.self.Node), encode(Join{Group: "main"}))
+	if err := n.Run(within(t, 10*time.Second)); !errors.Is(err, errJoined) || !strings.Contains(err.Error(), "main") {
+		t.Errorf("another group: error %v", err)
+	}
+}
+
+func TestNode_reportsTheNewest(t *testing.T) {
+	w := newWorld(t, dial(t))
+	n := w.newNode(clustertest.Name("n"), "01B")
+	w.runs(n.Run)
+	key := StatusKey(n.self.Node, w.site)
+	w.until("live", LiveKey(n.self.Node), there)
+	r, err := w.c.kv.Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began, from := time.Now(), r.Header.Revision
+	p := Progress{Release: w.r2, Total: 1000}
+	for i := range int64(1000) {
+		p.Done = i + 1
+		if err := n.Report(t.Context(), w.site, Status{State: NodePreparing, Preparing: &p}); err != nil {
+			t.Fatal(err)
+		}
+		if i%100 == 0 {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	w.until("the last progress", key, func(p Pair) bool { return strings.Contains(p.Value, `"done":1000`) })
+	_ = n.Report(t.Context(), w.site, Status{State: NodeServing, Epoch: 8})
+	step := time.Now()
+	w.until("the next step", key, func(p Pair) bool { return strings.Contains(p.Value, `"epoch":8`) })
+	if d := time.Since(step); d > 700*time.Millisecond {
+		t.Errorf("a step waited %v for the progress before it", d)
+	}
+	if rev := w.get(key).Mod; rev > from+int64(5+time.Since(began)/time.Second) {
+		t.Errorf("written about %d times", rev-from)
+	}
+}
+
+func TestNode_sessionOverACut(t *testing.T) {
+	w := newWorld(t, dial(t))
+	far, p := through(t)
+	n := far.Node(Self{Node: release.NodeID(clustertest.Name("n"))}, Live{Boot: "01B"}, Join{})
+	w.runs(n.Run)
+	w.until("live", LiveKey(n.self.Node), there)
+	p.cut()
+	_ = n.Report(t.Context(), w.site, Status{State: NodeServing})
+	w.until("status", StatusKey(n.self.Node, w.site), there)
+	if !n.Alive() {
+		t.Error("a cut connection is no end of a session")
+	}
+}
+
+func TestNode_claims(t *testing.T) {
+	w := newWorld(t, dial(t))
+	n := w.c.Node(w.nodes[0], Live{}, Join{})
+	ctx := within(t, 20*time.Second)
+	held, entered, err := n.Claims(ctx, w.site)
+	if err != nil || !entered || len(held) != 3 || held[0] != w.r1 || held[1] != w.r2 || held[2] != "" {
+		t.Fatalf("claims %v, %v, %v", held, entered, err)
+	}
+	v := *w.nodeView()
+	for what, err := range map[string]error{
+		"retract": n.Retract(ctx, v),
+		"lower":   n.Lower(ctx, w.site, []int{0}),
+		"nothing": n.Lower(ctx, w.site, nil),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if held, _, _ := n.Claims(ctx, w.site); held[0] != "" || held[1] != "" {
+		t.Errorf("claims %v", held)
+	}
+	if err := n.Claim(ctx, v); err != nil {
+		t.Error(err)
+	}
+	if err := n.Enter(ctx, v, []release.ID{w.r1, w.r2, ""}); err != nil {
+		t.Error(err)
+	}
+	if held, _, _ := n.Claims(ctx, w.site); held[0] != w.r1 || held[1] != w.r2 {
+		t.Errorf("claims %v", held)
+	}
+	if _, entered, err := w.newNode("stranger", "").Claims(ctx, w.site); entered || err != nil {
+		t.Errorf("a stranger has entered: %v, %v", entered, err)
+	}
+	if r, err := n.Release(ctx, w.site, w.r2); err != nil || r != record(2) {
+		t.Errorf("release %v, %v", r, err)
+	}
+	if _, err := n.Release(ctx, w.site, id(9)); !errors.Is(err, ErrNotFound) {
+		t.Errorf("no such release: %v", err)
+	}
+}
+
+// TestNode_runEnds: Run ends in short time also when etcd is gone.
+func TestNode_runEnds(t *testing.T) {
+	w := newWorld(t, dial(t))
+	far, p := through(t)
+	n := far.Node(Self{Node: release.NodeID(clustertest.Name("n"))}, Live{Boot: "01B"}, Join{})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+	w.until("live", LiveKey(n.self.Node), there)
+	p.set(func() { p.closed = true })
+	p.cut()
+	cancel()
+	began := time.Now()
+	if err := await(t, "the end", done); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(began); d > 5*time.Second {
+		t.Errorf("took %v to end", d)
+	}
+}
