@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,6 +67,7 @@ type shelf struct {
 	store *objectstore.Memory
 	last  *objectstore.Stored
 	seq   uint64
+	all   sync.Map // release.ID to *release.Manifest
 }
 
 func newShelf() *shelf { return &shelf{store: objectstore.NewMemory()} }
@@ -87,6 +89,7 @@ func (s *shelf) publish(t testing.TB, b build) *objectstore.Stored {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.all.Store(m.ID(), m)
 	s.last, err = objectstore.Load(t.Context(), s.store, www, m.ID(), m.Digest())
 	if err != nil {
 		t.Fatal(err)

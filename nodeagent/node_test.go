@@ -31,6 +31,7 @@ type node struct {
 	agent *Agent
 	stop  context.CancelFunc
 	ended chan struct{}
+	guest *visitor
 }
 
 func newNode(t testing.TB) *node {
@@ -71,6 +72,9 @@ func (n *node) start() {
 	if err != nil {
 		n.t.Fatal(err)
 	}
+	n.etcd.mu.Lock()
+	n.etcd.status = cluster.Status{}
+	n.etcd.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	n.agent, n.stop, n.ended = agent, cancel, make(chan struct{})
 	go func() {
@@ -79,6 +83,7 @@ func (n *node) start() {
 			n.t.Error(err)
 		}
 	}()
+	n.guest = visit(agent.Handler(), n.shelf)
 }
 
 // halt stops the agent, if it runs.
@@ -89,6 +94,9 @@ func (n *node) halt() {
 	}
 	n.stop()
 	<-n.ended
+	if err := n.guest.leave(); err != nil {
+		n.t.Error(err)
+	}
 	if err := n.agent.Close(); err != nil {
 		n.t.Error(err)
 	}

@@ -51,8 +51,10 @@ func (s *site) catchUp(ctx context.Context, v cluster.NodeView) error {
 	if !v.Active.Exists() || s.shows(a.Epoch) {
 		return nil
 	}
-	if err := s.obtain(ctx, v, a.Release, a.Manifest, nil); err != nil {
-		return err
+	if !s.holds(a.Release) {
+		if err := s.obtain(ctx, v, a.Release, a.Manifest, nil); err != nil {
+			return err
+		}
 	}
 	if !s.shows(a.Epoch) {
 		return fmt.Errorf("release %s is held and not shown", a.Release)
