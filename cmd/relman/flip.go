@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"relman/cluster"
+	"relman/release"
+)
+
+func newFlipCommand(a *app) *cobra.Command {
+	var o askOptions
+	var message string
+	cmd := &cobra.Command{
+		Use:   "flip REL",
+		Short: "Make a release active",
+		Long: `Make a release active that is kept. Nodes that do not hold it fetch it first.
+
+` + relHelp,
+		Args: argsNamed("REL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o = a.given(o)
+			return a.change(cmd.Context(), func(ctx context.Context, s *session, u *ui) (outcome, error) {
+				v, err := s.ground(ctx, o, u)
+				if err != nil {
+					return stays(v, err, u)
+				}
+				id, err := s.resolve(ctx, v, args[0])
+				if err != nil {
+					return stays(v, err, u)
+				}
+				return s.makeActive(ctx, v, s.desired(cluster.FlipTo, id, message, o), o, u)
+			})
+		},
+	}
+	addAskFlags(cmd, &o)
+	cmd.Flags().StringVarP(&message, "message", "m", "", "why; it stands in the history")
+	return cmd
+}
+
+// makeActive asks for a flip to a release that is kept, and follows it.
+func (s *session) makeActive(ctx context.Context, v *cluster.View, d cluster.Desired, o askOptions, u *ui) (outcome, error) {
+	if err := kept(v, d.Release); err != nil {
+		return stays(v, err, u)
+	}
+	v, err := s.ask(ctx, v, d, o, u)
+	if err != nil {
+		return stays(v, err, u)
+	}
+	return s.follow(ctx, v, d, o, u)
+}
+
+// kept is an error for a release that cannot be flipped to.
+func kept(v *cluster.View, id release.ID) error {
+	if _, ok := v.Releases[id]; !ok {
+		return usagef("%s does not keep release %s any more", v.Site, id).withHint("`relman releases` lists those that it keeps")
+	}
+	if verdict, ok := v.Verdicts[id]; ok {
+		return &failure{code: exitConflict, class: cluster.ClassYanked, text: string(id) + " is " + verdict}
+	}
+	return nil
+}
+
+func newRollbackCommand(a *app) *cobra.Command {
+	var o askOptions
+	var message string
+	var noFreeze bool
+	cmd := &cobra.Command{
+		Use:   "rollback [REL]",
+		Short: "Go back to the previous release, and freeze",
+		Long: `Go back to the previous release, or to REL. The nodes still hold the previous
+one, so this is one commit. It replaces a rollout that is under way, and
+freezes the site so that the next publish does not undo it.
+
+` + relHelp,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o = a.given(o)
+			o.supersede = !o.queue
+			return a.change(cmd.Context(), func(ctx context.Context, s *session, u *ui) (outcome, error) {
+				v, err := s.ground(ctx, o, u)
+				if err != nil {
+					return stays(v, err, u)
+				}
+				id, err := s.resolve(ctx, v, append(args, "previous")[0])
+				if err != nil {
+					return stays(v, err, u)
+				}
+				d := s.desired(cluster.Rollback, id, message, o)
+				d.Freeze = !noFreeze
+				return s.makeActive(ctx, v, d, o, u)
+			})
+		},
+	}
+	f := cmd.Flags()
+	addGuardFlags(cmd, &o)
+	f.BoolVar(&o.queue, "queue", false, "wait for the end of a request that is under way, instead of replacing it")
+	f.BoolVar(&noFreeze, "no-freeze", false, "do not freeze the site")
+	f.StringVarP(&message, "message", "m", "", "why; it stands in the history")
+	return cmd
+}
+
+func newAbortCommand(a *app) *cobra.Command {
+	var message string
+	cmd := &cobra.Command{
+		Use:   "abort",
+		Short: "End the request that is under way; what is active stays",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o := a.given(askOptions{supersede: true, ifEpoch: anyEpoch})
+			return a.change(cmd.Context(), func(ctx context.Context, s *session, u *ui) (outcome, error) {
+				return abort(ctx, s, message, o, u)
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&message, "message", "m", "", "why")
+	return cmd
+}
+
+// abort ends what is under way. A flip that commits before it stands, and is
+// said so.
+func abort(ctx context.Context, s *session, message string, o askOptions, u *ui) (outcome, error) {
+	v, err := s.ground(ctx, o, u)
+	if err != nil {
+		return stays(v, err, u)
+	}
+	if v.Done() {
+		out := *outcomeOf(v)
+		out.State = stateUnchanged
+		u.end("UNCHANGED", string(v.Site)+": nothing is under way")
+		return out, nil
+	}
+	was := v.Desired.Value
+	d := s.desired(cluster.Abort, "", message, o)
+	d.PrepareSeconds = 0
+	if v, err = s.ask(ctx, v, d, o, u); err != nil {
+		return stays(v, err, u)
+	}
+	out, err := s.follow(ctx, v, d, o, u)
+	if err == nil && out.State == stateDone {
+		out.Release = was.Release
+		u.end("ABORTED", asked(was)+" (request "+string(was.Request)+"): "+string(s.site)+" stays "+orNothing(out.Active))
+	}
+	return out, err
+}

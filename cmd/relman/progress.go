@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+)
+
+// How often progress is shown: to a person often enough to look alive, in a
+// log rarely enough to be read.
+const (
+	redrawEvery = 100 * time.Millisecond
+	lineEvery   = 3 * time.Second
+	barWidth    = 24
+)
+
+// progress shows how far long work is: a bar on a terminal, a line every few
+// seconds elsewhere. It is safe for concurrent use.
+type progress struct {
+	out      io.Writer // nil: silent
+	terminal bool
+
+	mu    sync.Mutex // guards the rest, and out
+	word  string
+	text  string
+	done  int64
+	total int64
+	began time.Time
+	bytes bool
+	drawn bool // a bar stands on the line
+	stop  chan struct{}
+	ended chan struct{}
+}
+
+// newProgress shows on w, which is a terminal or not.
+func newProgress(w io.Writer, terminal bool) *progress {
+	return &progress{out: w, terminal: terminal}
+}
+
+// begin starts a piece of work: "uploading". What was shown before ends.
+func (p *progress) begin(word string, bytes bool) {
+	p.end()
+	if p.out == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.word, p.text, p.done, p.total, p.bytes, p.began = word, "", 0, 0, bytes, time.Now()
+	p.stop, p.ended = make(chan struct{}), make(chan struct{})
+	every := lineEvery
+	if p.terminal {
+		every = redrawEvery
+	}
+	go p.run(every, p.stop, p.ended)
+}
+
+// set says how far the work is, and what else there is to say.
+func (p *progress) set(done, total int64, text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done, p.total, p.text = done, total, text
+}
+
+// end ends the work; a bar leaves no trace.
+func (p *progress) end() {
+	p.mu.Lock()
+	stop, ended := p.stop, p.ended
+	p.stop = nil
+	p.mu.Unlock()
+	if stop == nil {
+		return
+	}
+	close(stop)
+	<-ended
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+}
+
+// note writes a line of its own.
+func (p *progress) note(format string, args ...any) {
+	if p.out == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	_, _ = fmt.Fprintf(p.out, format+"\n", args...) // progress is no data
+}
+
+func (p *progress) run(every time.Duration, stop, ended chan struct{}) {
+	defer close(ended)
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			p.show()
+		}
+	}
+}
+
+func (p *progress) show() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.terminal {
+		_, _ = fmt.Fprintln(p.out, p.line(time.Since(p.began)))
+		return
+	}
+	_, _ = fmt.Fprint(p.out, "\r\x1b[K", p.line(time.Since(p.began)))
+	p.drawn = true
+}
+
+// clear takes a bar off its line. Its caller holds mu.
+func (p *progress) clear() {
+	if p.drawn {
+		_, _ = fmt.Fprint(p.out, "\r\x1b[K")
+		p.drawn = false
+	}
+}
+
+// line is the progress after some time, for either kind of output.
+func (p *progress) line(took time.Duration) string {
+	parts := []string{fmt.Sprintf("%-11s", p.word)}
+	if p.terminal && p.total > 0 {
+		full := int(min(p.done, p.total) * barWidth / p.total)
+		parts[0] += "[" + strings.Repeat("=", full) + strings.Repeat(" ", barWidth-full) + "]"
+	}
+	if p.total > 0 {
+		parts = append(parts, fmt.Sprintf("%3d%%", min(p.done, p.total)*100/p.total))
+	}
+	if p.bytes && p.total > 0 {
+		parts = append(parts, bytesText(p.done)+" of "+bytesText(p.total))
+		if rate := float64(p.done) / took.Seconds(); p.done > 0 && took > time.Second {
+			parts = append(parts, bytesText(int64(rate))+"/s", secondsText(float64(p.total-p.done)/rate)+" left")
+		}
+	}
+	if p.text != "" {
+		parts = append(parts, p.text)
+	}
+	return strings.TrimRight(strings.Join(append(parts, secondsText(took.Seconds())), "  "), " ")
+}
+
+func secondsText(s float64) string {
+	return time.Duration(s * float64(time.Second)).Round(time.Second).String()
+}

@@ -1,0 +1,275 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"relman/cluster"
+	"relman/objectstore"
+	"relman/release"
+)
+
+// publishOptions say what to publish and how.
+type publishOptions struct {
+	askOptions
+	scan    objectstore.ScanOptions
+	dir     string
+	message string
+	commit  string
+	hold    bool // prepare, and do not flip
+	dryRun  bool
+}
+
+func newPublishCommand(a *app) *cobra.Command {
+	var o publishOptions
+	cmd := &cobra.Command{
+		Use:   "publish DIR",
+		Short: "Upload a build, have every node hold it, flip, and wait until all show it",
+		Long: `Upload a build, have every node hold it, flip, and wait until all show it.
+
+Nothing changes on any node until all hold the release, verified; then one
+transaction flips it. A build that equals what is active changes nothing. When
+another request is under way, or comes first, this one ends with exit code 4.`,
+		Example: `  relman publish dist/ -m "PR 412"
+  relman publish dist/ -s www -m "$CI_COMMIT_MESSAGE" --commit "$CI_COMMIT_SHA" --queue
+  relman publish dist/ --no-flip -o name      prepare it, and print the release`,
+		Args: argsNamed("DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.dir, o.askOptions = args[0], a.given(o.askOptions)
+			if info, err := os.Stat(o.dir); err != nil {
+				return usageError(err)
+			} else if !info.IsDir() {
+				return usagef("%s is not a directory", o.dir)
+			}
+			return a.change(cmd.Context(), func(ctx context.Context, s *session, u *ui) (outcome, error) {
+				return publish(ctx, s, o, u)
+			})
+		},
+	}
+	addAskFlags(cmd, &o.askOptions)
+	f := cmd.Flags()
+	f.StringVarP(&o.message, "message", "m", "", "why; it stands in the history")
+	f.StringVar(&o.commit, "commit", "", "the commit that the build was made from")
+	f.BoolVar(&o.hold, "no-flip", false, "have every node hold the release, and do not flip")
+	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be uploaded, and change nothing")
+	f.BoolVar(&o.scan.FollowSymlinks, "follow-symlinks", false, "take what symbolic links inside the build point to")
+	f.BoolVar(&o.scan.Dotfiles, "dotfiles", false, "take files and directories whose names begin with a dot")
+	return cmd
+}
+
+// publish makes a release of a directory and has it flipped to.
+//
+// Until it asks (T2) nothing but objects and a release that nobody uses has
+// come into being, and a publisher that dies leaves only these. From then on
+// the request goes on without it.
+func publish(ctx context.Context, s *session, o publishOptions, u *ui) (outcome, error) {
+	v, err := s.ground(ctx, o.askOptions, u)
+	if err == nil {
+		err = unfrozen(v, cluster.Publish)
+	}
+	if err != nil {
+		return stays(v, err, u)
+	}
+	p := &publisher{s: s, u: u, o: o, v: v}
+	out, err := p.prepare(ctx)
+	if err != nil {
+		return stays(v, err, u)
+	}
+	if out.State != "" {
+		return out, nil // there was nothing to ask for
+	}
+	v, err = s.ask(ctx, v, p.d, o.askOptions, u)
+	if err != nil {
+		return stays(v, err, u)
+	}
+	done, err := s.follow(ctx, v, p.d, o.askOptions, u)
+	done.Upload = out.Upload
+	return done, err
+}
+
+// stays says that what is live stays; v may be nil when that is not known.
+func stays(v *cluster.View, err error, u *ui) (outcome, error) {
+	f := *failureOf(err)
+	if f.code == exitInterrupted {
+		f.text, f.hint = "interrupted: nothing was asked for, nothing goes on", ""
+	}
+	if v == nil {
+		return outcome{}, &f
+	}
+	if f.out == nil {
+		f.out = outcomeOf(v)
+	}
+	word := "NOT FLIPPED"
+	if f.code == exitUnknown {
+		word = "UNKNOWN"
+	}
+	u.end(word, fmt.Sprintf(" %s stays %s: %s", v.Site, orNothing(v.Active.Value.Release), f.Error()))
+	return *f.out, &f
+}
+
+// publisher makes one release.
+type publisher struct {
+	s *session
+	u *ui
+	o publishOptions
+	v *cluster.View // what it began with
+	d cluster.Desired
+
+	objects *objectstore.Publisher
+	build   *objectstore.Build
+	sent    *objectstore.Upload
+}
+
+// prepare uploads the build and registers it as a release; p.d then asks for
+// it. The outcome has a state when there is nothing to ask for.
+func (p *publisher) prepare(ctx context.Context) (outcome, error) {
+	out := *outcomeOf(p.v)
+	out.State = ""
+	if err := p.open(ctx); err != nil {
+		return out, err
+	}
+	began := time.Now()
+	var err error
+	if p.build, err = objectstore.Scan(ctx, p.o.dir, p.o.scan); err != nil {
+		return out, err
+	}
+	p.d = p.s.desired(cluster.Publish, "", p.o.message, p.o.askOptions)
+	p.d.Hold = p.o.hold
+	if p.o.dryRun {
+		return p.dryRun(ctx, out, began)
+	}
+	host, _ := os.Hostname() // only says where
+	marker, err := p.s.client.BeginUpload(ctx, p.s.site, p.d.Request, host)
+	if err != nil {
+		return out, err
+	}
+	defer func() {
+		ctx, cancel := uncut(ctx)
+		defer cancel()
+		_ = marker.Close(ctx) // it runs out by itself
+	}()
+	if err := p.upload(ctx); err != nil {
+		return out, err
+	}
+	out.Upload = p.uploaded(began)
+	if p.unchanged() {
+		out.State, out.Release, out.Epoch = stateUnchanged, out.Active, p.v.Active.Value.Epoch
+		p.u.end("UNCHANGED", fmt.Sprintf("%s = %s: %s, all as in the build", p.s.site, out.Active, plural(out.Upload.Files, "file")))
+		return out, nil
+	}
+	if p.d.Release, err = p.register(ctx); err != nil {
+		return out, err
+	}
+	p.u.step("uploaded", time.Since(began), string(p.d.Release)+"   "+uploadText(out.Upload))
+	return out, nil
+}
+
+// open opens the store and reads the base: the release that is active.
+func (p *publisher) open(ctx context.Context) error {
+	if err := p.s.openStore(ctx); err != nil {
+		return err
+	}
+	p.objects = &objectstore.Publisher{Store: p.s.store, Site: p.s.site, Progress: func(n objectstore.PublishProgress) {
+		text := fmt.Sprintf("%s of %s files", countText(n.Files), countText(n.AllFiles))
+		if n.Sent > 0 {
+			text += ", sent " + bytesText(n.Sent)
+		}
+		p.u.progress.set(n.Bytes, n.AllBytes, text)
+	}}
+	if a := p.v.Active; a.Exists() {
+		base, err := objectstore.Load(ctx, p.s.store, p.s.site, a.Value.Release, a.Value.Manifest)
+		if err != nil {
+			return fmt.Errorf("read what is active: %w", err)
+		}
+		p.objects.Base = base
+	}
+	return nil
+}
+
+func (p *publisher) upload(ctx context.Context) (err error) {
+	p.u.progress.begin("uploading", true)
+	defer p.u.progress.end()
+	p.sent, err = p.objects.Upload(ctx, p.build)
+	return err
+}
+
+// unchanged: the build is what is active, and nothing that was asked for would
+// make it otherwise.
+func (p *publisher) unchanged() bool { return p.sent.Unchanged() && p.v.Done() }
+
+// mostUploads bounds how often an upload is looked over because a sweep of the
+// store came in between.
+const mostUploads = 3
+
+// register makes the upload a release (T1).
+func (p *publisher) register(ctx context.Context) (release.ID, error) {
+	created := time.Now().UTC().Truncate(time.Second)
+	for try := 1; ; try++ {
+		id, err := p.s.client.Register(ctx, p.s.site, p.d.Request, func(seq uint64) (release.ID, cluster.ReleaseRecord, error) {
+			m, err := p.sent.Commit(ctx, seq, created)
+			if err != nil {
+				return "", cluster.ReleaseRecord{}, err
+			}
+			return m.ID(), cluster.ReleaseRecord{
+				Manifest: m.Digest(), Files: m.Count, Bytes: m.Bytes, Created: created,
+				By: p.s.by, Message: p.o.message, Commit: p.o.commit, Request: p.d.Request,
+			}, nil
+		})
+		if cluster.RefusedBy(err) != cluster.ClassSweeping || try == mostUploads {
+			return id, err
+		}
+		if err := p.upload(ctx); err != nil {
+			return "", err
+		}
+	}
+}
+
+func (p *publisher) uploaded(began time.Time) *upload {
+	n := p.sent.Stats
+	return &upload{
+		Files: n.Files, NewFiles: n.NewFiles, Bytes: n.Bytes, Sent: n.UploadedBytes, Packs: n.Packs,
+		Seconds: time.Since(began).Round(time.Millisecond).Seconds(),
+	}
+}
+
+func uploadText(n *upload) string {
+	return fmt.Sprintf("%s new of %s   %s in %s", countText(n.NewFiles), plural(n.Files, "file"), bytesText(n.Sent), plural(n.Packs, "pack"))
+}
+
+// dryRun goes as far as it goes without writing anything.
+func (p *publisher) dryRun(ctx context.Context, out outcome, began time.Time) (outcome, error) {
+	p.objects.Store = dryStore{p.objects.Store}
+	if err := p.upload(ctx); err != nil {
+		return out, err
+	}
+	out.State, out.Upload = stateDryRun, p.uploaded(began)
+	what := uploadText(out.Upload)
+	if p.unchanged() {
+		what += ", all as in what is active"
+	}
+	p.u.end("DRY RUN", fmt.Sprintf("%s stays %s: %s", p.s.site, orNothing(out.Active), what))
+	return out, nil
+}
+
+// dryStore takes everything and keeps nothing.
+type dryStore struct{ objectstore.Store }
+
+// Put is objectstore.Store.
+func (dryStore) Put(context.Context, string, []byte, bool) error { return nil }
+
+// argsNamed wants exactly these arguments.
+func argsNamed(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return fmt.Errorf("%s is missing", names[len(args)])
+		case len(args) > len(names):
+			return fmt.Errorf("%q is one argument too many", args[len(names)])
+		}
+		return nil
+	}
+}
