@@ -115,8 +115,11 @@ func (c *Client) connect() (*clientv3.Client, error) {
 		DialTimeout:          c.cfg.Timeout,
 		DialKeepAliveTime:    pingEvery,
 		DialKeepAliveTimeout: pingTimeout,
-		PermitWithoutStream:  true,
-		Logger:               zap.NewNop(),
+		// Not without a stream: etcd's server does not permit it, and hangs up
+		// on clients that do (too_many_pings). A connection that died while
+		// nothing was asked shows at the next call.
+		PermitWithoutStream: false,
+		Logger:              zap.NewNop(),
 		DialOptions: []grpc.DialOption{
 			grpc.WithStatsHandler(sentHandler{}),
 			// gRPC's own pauses grow to two minutes: too long for a node to
