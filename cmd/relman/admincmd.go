@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,17 +12,28 @@ import (
 
 // newAdminCommand is `relman admin`: what is done once, by whoever runs the
 // cluster.
-func newAdminCommand(env daemonEnv) *cobra.Command {
+func newAdminCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{Use: "admin", Short: "Make sites and buckets", Args: cobra.NoArgs}
 	site := &cobra.Command{Use: "site", Short: "Make and list sites", Args: cobra.NoArgs}
-	site.AddCommand(newSiteAddCommand(env), newSiteListCommand(env))
+	site.AddCommand(newSiteAddCommand(a), newSiteListCommand(a))
 	bucket := &cobra.Command{Use: "bucket", Short: "Make the store's bucket", Args: cobra.NoArgs}
-	bucket.AddCommand(newBucketInitCommand(env))
+	bucket.AddCommand(newBucketInitCommand(a))
 	cmd.AddCommand(site, bucket)
 	return cmd
 }
 
-func newSiteAddCommand(env daemonEnv) *cobra.Command {
+// siteReport is `relman admin site add -o json`.
+type siteReport struct {
+	Site  release.Site `json:"site"`
+	Added bool         `json:"added"`
+}
+
+// bucketReport is `relman admin bucket init -o json`.
+type bucketReport struct {
+	Store string `json:"store"`
+}
+
+func newSiteAddCommand(a *app) *cobra.Command {
 	p := cluster.DefaultPolicy()
 	deadline := p.PrepareDeadline()
 	cmd := &cobra.Command{
@@ -42,8 +52,8 @@ With --store, a cluster that knows of no store yet is told where it is.`,
 			if err := p.Validate(); err != nil {
 				return usageError(err)
 			}
-			return withClient(cmd.Context(), env, func(ctx context.Context, c *cluster.Client) error {
-				added, err := addSite(ctx, c, name, p, env.storeURL())
+			return withClient(cmd.Context(), a, func(ctx context.Context, c *cluster.Client) error {
+				added, err := addSite(ctx, c, name, p, a.storeURL())
 				if err != nil {
 					return err
 				}
@@ -51,8 +61,7 @@ With --store, a cluster that knows of no store yet is told where it is.`,
 				if added {
 					word = "added"
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", word, name)
-				return err
+				return a.print(siteReport{name, added}, func(t *tables) { t.line("%s %s", word, name) }, string(name))
 			})
 		},
 	}
@@ -63,52 +72,57 @@ With --store, a cluster that knows of no store yet is told where it is.`,
 	return cmd
 }
 
-func newSiteListCommand(env daemonEnv) *cobra.Command {
+func newSiteListCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the sites, the first one made first",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withClient(cmd.Context(), env, func(ctx context.Context, c *cluster.Client) error {
+			return withClient(cmd.Context(), a, func(ctx context.Context, c *cluster.Client) error {
 				sites, err := c.Sites(ctx)
-				for _, s := range sites {
-					if _, err := fmt.Fprintln(cmd.OutOrStdout(), s); err != nil {
-						return err
-					}
+				if err != nil {
+					return err
 				}
-				return err
+				names := []string{}
+				for _, s := range sites {
+					names = append(names, string(s))
+				}
+				return a.print(names, func(t *tables) {
+					for _, n := range names {
+						t.line("%s", n)
+					}
+				}, names...)
 			})
 		},
 	}
 }
 
-func newBucketInitCommand(env daemonEnv) *cobra.Command {
+func newBucketInitCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "init",
 		Short: "Make the bucket of --store and tell the cluster about it",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withClient(cmd.Context(), env, func(ctx context.Context, c *cluster.Client) error {
-				url, err := initBucket(ctx, c, env.storeURL())
+			return withClient(cmd.Context(), a, func(ctx context.Context, c *cluster.Client) error {
+				url, err := initBucket(ctx, c, a.storeURL())
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), url)
-				return err
+				return a.print(bucketReport{url}, func(t *tables) { t.line("%s", url) }, url)
 			})
 		},
 	}
 }
 
 // withClient runs f with a connection to etcd.
-func withClient(ctx context.Context, env daemonEnv, f func(context.Context, *cluster.Client) error) error {
-	cfg, err := env.clusterConfig()
+func withClient(ctx context.Context, a *app, f func(context.Context, *cluster.Client) error) error {
+	cfg, err := a.clusterConfig()
 	if err != nil {
 		return err
 	}
 	c, err := cluster.Dial(ctx, cfg)
 	if err != nil {
-		return err
+		return a.dialError(err, cfg.Endpoints)
 	}
 	defer c.Close() // nothing is under way any more
 	return f(ctx, c)

@@ -46,6 +46,7 @@ func runAgent(ctx context.Context, o agentOptions, log *slog.Logger) (err error)
 	log = log.With("node", o.node.id)
 	parts := newStack()
 	defer func() { err = errors.Join(err, parts.close()) }()
+	o.cluster.Log = log
 	client, err := cluster.Open(o.cluster)
 	if err != nil {
 		return err

@@ -136,8 +136,13 @@ func (d *dev) announce(context.Context) error {
 	return nil
 }
 
-// banner tells a person where everything is.
+// banner tells where everything is: people in words, programs in their log.
 func (d *dev) banner() {
+	if !isTerminal(d.out) {
+		d.log.Info("all is up", "front", d.up.Front, "nodes", d.up.Nodes, "manager", d.up.Manager,
+			"etcd", d.up.Etcd, "store", d.up.Store, "state", d.up.State, "temporary", d.state.temporary)
+		return
+	}
 	kept := ""
 	if d.state.temporary {
 		kept = "  (removed at the end; --state DIR keeps it)"
