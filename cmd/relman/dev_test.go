@@ -67,9 +67,10 @@ func startDev(t *testing.T, env []string, args ...string) *devProcess {
 }
 
 // self is a command that runs this program, in the form of the test binary.
+// With the race detector every process would sleep for a second at its end.
 func self(env []string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), append([]string{"RELMAN_TEST_MAIN=1"}, env...)...)
+	cmd.Env = append(os.Environ(), append([]string{"RELMAN_TEST_MAIN=1", "GORACE=atexit_sleep_ms=0"}, env...)...)
 	return cmd
 }
 
@@ -160,33 +161,35 @@ func expectGone(t *testing.T, pid int) {
 	}
 }
 
-// occupy takes ports, so that relman dev cannot have them. One that somebody
-// else has is as good.
-func occupy(t *testing.T, ports ...int) {
+// occupy takes ports, so that relman dev cannot have them, and returns how
+// URLs with them end. One that somebody else has is left out: that one may go.
+func occupy(t *testing.T, ports ...int) (taken []string) {
 	t.Helper()
 	for _, p := range ports {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
 		if err == nil {
 			t.Cleanup(func() { _ = l.Close() })
+			taken = append(taken, fmt.Sprintf(":%d", p))
 		} else if !errors.Is(err, syscall.EADDRINUSE) {
 			t.Fatal(err)
 		}
 	}
+	return taken
 }
 
 // TestDev is the life of a cluster in one process: publish from a second
 // terminal, stop, start again, be killed, start again. All the ports that it
 // would like to have are taken.
 func TestDev(t *testing.T) {
-	occupy(t, 2379, 9000, 7070, 8080, 8081, 8082)
+	taken := occupy(t, 2379, 9000, 7070, 8080, 8081, 8082)
 	state, home := filepath.Join(t.TempDir(), "state"), t.TempDir()
 	env := []string{"XDG_STATE_HOME=" + home, "RELMAN_ENDPOINTS=", "ETCDCTL_ENDPOINTS="}
 
 	d := startDev(t, env, "--state", state, "--nodes", "2", build(t, "one"))
 	d.expectPage(t, "one")
 	for _, url := range append([]string{d.up.Etcd, d.up.Front, d.up.Manager}, d.up.Nodes...) {
-		for _, taken := range []string{":2379", ":9000", ":7070", ":8080", ":8081", ":8082"} {
-			if strings.HasSuffix(url, taken) {
+		for _, port := range taken {
+			if strings.HasSuffix(url, port) {
 				t.Errorf("%s was taken", url)
 			}
 		}
