@@ -22,15 +22,25 @@ type commit struct {
 	existed     bool // the object was there when the lock was taken
 }
 
-func (d *durable) commit(bucket, key *string) *commit {
+// commit begins a write. Its context lasts to the end of it: the server's own
+// ends when the server is told to stop, and what is under way is finished then.
+func (d *durable) commit(ctx context.Context, bucket, key *string) (context.Context, *commit) {
+	d.busy.Add(1)
 	c := &commit{d: d}
 	if bucket != nil && key != nil {
 		c.bucket, c.key = *bucket, *key
 	}
-	return c
+	return context.WithoutCancel(ctx), c
 }
 
-func (c *commit) name() string { return c.bucket + "/" + c.key }
+func (c *commit) name() string { return lockName(&c.bucket, &c.key) }
+
+func lockName(bucket, key *string) string {
+	if bucket == nil || key == nil {
+		return ""
+	}
+	return *bucket + "/" + *key
+}
 
 func (c *commit) path() string { return filepath.Join(c.d.root, c.bucket, c.key) }
 
@@ -48,7 +58,9 @@ func (c *commit) lock(ctx context.Context) error {
 	return nil
 }
 
-func (c *commit) unlock() {
+// end is deferred by whoever began.
+func (c *commit) end() {
+	c.d.busy.Add(-1)
 	if c.locked {
 		c.d.keys.unlock(c.name())
 	}
@@ -94,7 +106,6 @@ func (c *commit) undo(ctx context.Context, cause error) error {
 		c.d.keys.setDoubt(c.name(), cause)
 		return cause
 	}
-	ctx = context.WithoutCancel(ctx)
 	if _, err := c.d.Posix.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &c.bucket, Key: &c.key}); err != nil {
 		cause = errors.Join(cause, fmt.Errorf("take %s back: %w", c.name(), err))
 		c.d.keys.setDoubt(c.name(), cause)

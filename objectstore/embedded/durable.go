@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -33,6 +34,7 @@ type durable struct {
 	root     string // absolute
 	metadata meta.MetadataStorer
 	keys     keyLocks
+	busy     atomic.Int64 // writes under way and bodies being read
 }
 
 var _ backend.Backend = (*durable)(nil)
@@ -77,8 +79,8 @@ func (s syncer) syncRemoved(path, root string) error {
 }
 
 func (d *durable) PutObject(ctx context.Context, in s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
-	c := d.commit(in.Bucket, in.Key)
-	defer c.unlock()
+	ctx, c := d.commit(ctx, in.Bucket, in.Key)
+	defer c.end()
 	out, err := d.PutObjectWithPostFunc(ctx, in, func(f *os.File) error {
 		if err := d.sync(f); err != nil {
 			return fmt.Errorf("sync %s: %w", c.name(), err)
@@ -89,8 +91,8 @@ func (d *durable) PutObject(ctx context.Context, in s3response.PutObjectInput) (
 }
 
 func (d *durable) CopyObject(ctx context.Context, in s3response.CopyObjectInput) (s3response.CopyObjectOutput, error) {
-	c := d.commit(in.Bucket, in.Key)
-	defer c.unlock()
+	ctx, c := d.commit(ctx, in.Bucket, in.Key)
+	defer c.end()
 	if err := c.lock(ctx); err != nil {
 		return s3response.CopyObjectOutput{}, err
 	}
@@ -99,8 +101,8 @@ func (d *durable) CopyObject(ctx context.Context, in s3response.CopyObjectInput)
 }
 
 func (d *durable) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMultipartUploadInput) (s3response.CompleteMultipartUploadResult, string, error) {
-	c := d.commit(in.Bucket, in.Key)
-	defer c.unlock()
+	ctx, c := d.commit(ctx, in.Bucket, in.Key)
+	defer c.end()
 	if err := c.lock(ctx); err != nil {
 		return s3response.CompleteMultipartUploadResult{}, "", err
 	}
@@ -135,6 +137,9 @@ func (d *durable) CreateMultipartUpload(ctx context.Context, in s3response.Creat
 }
 
 func (d *durable) UploadPart(ctx context.Context, in *s3.UploadPartInput) (*s3.UploadPartOutput, error) {
+	d.busy.Add(1)
+	defer d.busy.Add(-1)
+	ctx = context.WithoutCancel(ctx)
 	out, err := d.UploadPartWithPostFunc(ctx, in, func(f *os.File) error { return d.sync(f) })
 	if err != nil {
 		return out, err
@@ -144,6 +149,9 @@ func (d *durable) UploadPart(ctx context.Context, in *s3.UploadPartInput) (*s3.U
 }
 
 func (d *durable) UploadPartCopy(ctx context.Context, in *s3.UploadPartCopyInput) (s3response.CopyPartResult, error) {
+	d.busy.Add(1)
+	defer d.busy.Add(-1)
+	ctx = context.WithoutCancel(ctx)
 	out, err := d.Posix.UploadPartCopy(ctx, in)
 	if err != nil {
 		return out, err
@@ -153,8 +161,8 @@ func (d *durable) UploadPartCopy(ctx context.Context, in *s3.UploadPartCopyInput
 }
 
 func (d *durable) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput) (*s3.DeleteObjectOutput, error) {
-	c := d.commit(in.Bucket, in.Key)
-	defer c.unlock()
+	ctx, c := d.commit(ctx, in.Bucket, in.Key)
+	defer c.end()
 	if err := c.lock(ctx); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -98,13 +99,38 @@ func serveAt(ctx context.Context, c Config, addr string, s syncer, ready func(ad
 			return errors.Join(err, <-ended)
 		}
 		ready(addr)
-		err = <-ended
+		select {
+		case err = <-ended:
+		case <-ctx.Done():
+			be.drain(ended, c.Log)
+		}
 	case err = <-ended:
 	}
 	if ctx.Err() != nil {
 		return nil // it was asked to stop
 	}
 	return err
+}
+
+// drain returns when the server has ended, or when it has nothing more to do
+// but wait for clients that keep a connection and do not use it: that would
+// take it up to ten seconds, and the end of the process does the same.
+func (d *durable) drain(ended <-chan error, log *slog.Logger) {
+	ticks := time.NewTicker(20 * time.Millisecond)
+	defer ticks.Stop()
+	for idle := 0; idle < 10; idle++ {
+		select {
+		case err := <-ended:
+			if err != nil {
+				log.Debug("the S3 server ended", "error", err)
+			}
+			return
+		case <-ticks.C:
+			if d.busy.Load() > 0 {
+				idle = 0
+			}
+		}
+	}
 }
 
 func gateway(c Config, addr string, listening func()) *embedgw.Config {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -188,6 +189,87 @@ func TestServeAt_aPortThatIsTakenMeanwhile(t *testing.T) {
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A client that keeps an unused connection does not hold the end up, and one
+// whose write is under way gets its answer.
+func TestStop_finishesWhatIsUnderWay(t *testing.T) {
+	s, err := Start(t.Context(), os.Args[0], testConfig(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unused, err := net.Dial("tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unused.Close()
+	signed, err := s3.NewPresignClient(client(s, "relman-secret")).PresignPutObject(t.Context(),
+		&s3.PutObjectInput{Bucket: aws.String("relman"), Key: aws.String(object)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, half := io.Pipe()
+	written := make(chan error, 1)
+	go func() { written <- send(signed.URL, body, 2<<20) }()
+	if _, err := half.Write(make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	// Its temporary file is there: the server reads the body.
+	waitFor(t, "the write is under way", func() bool { return openFiles(s.cmd.Process.Pid, ".sgwtmp") > 0 })
+	start := time.Now()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		stop(t, s)
+	}()
+	waitFor(t, "it accepts nothing more", func() bool {
+		c, err := net.Dial("tcp", s.Addr())
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	if _, err := half.Write(make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	half.Close()
+	if err := <-written; err != nil {
+		t.Errorf("the write that was under way: %v", err)
+	}
+	<-stopped
+	if d := time.Since(start); d > 4*time.Second {
+		t.Errorf("it took %s to stop", d)
+	}
+}
+
+func send(url string, body *io.PipeReader, length int64) error {
+	req, err := http.NewRequest(http.MethodPut, url, body)
+	if err != nil {
+		return err
+	}
+	req.ContentLength = length
+	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	body.CloseWithError(errors.Join(io.ErrClosedPipe, err))
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return errors.New(res.Status)
+	}
+	return nil
+}
+
+// openFiles counts the files that a process has open below a directory of
+// this name.
+func openFiles(pid int, dir string) (n int) {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil && strings.Contains(to, dir) {
+			n++
+		}
+	}
+	return n
 }
 
 func TestStart_badConfig(t *testing.T) {
