@@ -176,6 +176,7 @@ func TestRegister(t *testing.T) {
 }
 
 func TestRegister_waitsForASweep(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, dialAt(t, clustertest.Own(t).ClientURL(), nil))
 	w.put(GCKey, encode(GC{Gen: 1, Phase: GCSweep, Since: day}))
 	w.put(UploadKey(w.site, "01REQ"), "{}")

@@ -104,6 +104,7 @@ func TestCommit_delayedPastAnAbort(t *testing.T) {
 }
 
 func TestCommit_unknown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, dial(t))
 	far, p := through(t)
 	v := w.view()
@@ -121,6 +122,7 @@ func TestCommit_unknown(t *testing.T) {
 }
 
 func TestCommit_unavailable(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, dial(t))
 	far, p := through(t)
 	v := w.view()
@@ -153,6 +155,7 @@ func TestCommit_unavailable(t *testing.T) {
 // TestCommit_connectionCutAllTheTime: whatever happens to the connection, a
 // flip is committed once and known to be.
 func TestCommit_connectionCutAllTheTime(t *testing.T) {
+	t.Parallel()
 	c := dial(t)
 	far, p := through(t)
 	for range 8 {
@@ -202,6 +205,7 @@ func TestAsk_acceptedAndReplaced(t *testing.T) {
 }
 
 func TestDial_nobodyThere(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -225,6 +229,7 @@ func TestDial_nobodyThere(t *testing.T) {
 }
 
 func TestDial_password(t *testing.T) {
+	t.Parallel()
 	m := clustertest.Own(t)
 	c, ctx := dialAt(t, m.ClientURL(), nil), t.Context()
 	for _, err := range []error{
@@ -267,6 +272,7 @@ func TestDial_password(t *testing.T) {
 func second[T any](_ T, err error) error { return err }
 
 func TestCommit_databaseFull(t *testing.T) {
+	t.Parallel()
 	c := dialAt(t, clustertest.Own(t).ClientURL(), nil)
 	if err := c.CreateSite(t.Context(), "www", DefaultPolicy()); err != nil {
 		t.Fatal(err)

@@ -43,6 +43,7 @@ func fenced(t *testing.T, c *Client, l *Leadership) error {
 }
 
 func TestCampaign_twoManagers(t *testing.T) {
+	t.Parallel()
 	a, b := electors(t)
 	leads(t, a, "")
 	la := win(t, a, "a")
@@ -112,6 +113,7 @@ func revokeKeys(t *testing.T, c *Client, value string) {
 }
 
 func TestCampaign_leaseOfTheLeaderRevoked(t *testing.T) {
+	t.Parallel()
 	a, b := electors(t)
 	l := win(t, a, "a")
 	revokeKeys(t, b, "a")
@@ -128,6 +130,7 @@ func TestCampaign_leaseOfTheLeaderRevoked(t *testing.T) {
 // revoked, then the leader resigns. The one that waited must not win without a
 // key, nor wait for ever.
 func TestCampaign_phantomLeader(t *testing.T) {
+	t.Parallel()
 	a, b := electors(t)
 	la := win(t, a, "a")
 	won := make(chan *Leadership, 1)
@@ -156,6 +159,7 @@ func TestCampaign_phantomLeader(t *testing.T) {
 }
 
 func TestCampaign_givenUp(t *testing.T) {
+	t.Parallel()
 	a, b := electors(t)
 	l := win(t, a, "a")
 	_, err := b.Campaign(within(t, 300*time.Millisecond), "b", 2*time.Second)
@@ -176,6 +180,7 @@ func TestCampaign_givenUp(t *testing.T) {
 
 // TestCampaign_outlivesItsContext: the time to win is not the time to lead.
 func TestCampaign_outlivesItsContext(t *testing.T) {
+	t.Parallel()
 	a, _ := electors(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	l, err := a.Campaign(ctx, "a", 2*time.Second)

@@ -149,6 +149,7 @@ func TestFollow_badValueIsSkipped(t *testing.T) {
 // TestFollow_compactedBehind: the connection is gone while the site moves on
 // and etcd forgets how.
 func TestFollow_compactedBehind(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, dialAt(t, clustertest.Own(t).ClientURL(), nil))
 	p := newProxy(t, w.c.cfg.Endpoints[0])
 	far := dialAt(t, p.endpoint(), func(c *Config) { c.Timeout = 500 * time.Millisecond })
@@ -215,6 +216,7 @@ func (l *lossy) lose(key string) {
 // TestFollow_lostEvents: what the watch keeps to itself is found by the
 // re-read, told, and counted; what is merely late is not counted.
 func TestFollow_lostEvents(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, dial(t))
 	c := dialAt(t, w.c.cfg.Endpoints[0], func(c *Config) { c.Reread = 50 * time.Millisecond })
 	l := &lossy{Watcher: c.watcher}
@@ -326,6 +328,7 @@ func TestFollow_view(t *testing.T) {
 }
 
 func TestFollow_viewOverAFault(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, dial(t))
 	far, p := through(t)
 	first := make(chan struct{})
@@ -349,6 +352,7 @@ func TestFollow_viewOverAFault(t *testing.T) {
 }
 
 func TestChanges(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, dialAt(t, clustertest.Own(t).ClientURL(), nil))
 	p := newProxy(t, w.c.cfg.Endpoints[0])
 	far := dialAt(t, p.endpoint(), func(c *Config) { c.Timeout = 500 * time.Millisecond })

@@ -56,6 +56,7 @@ func three(t *testing.T) (members []*embedded.Member, endpoints []string) {
 // flips are made and followed. Every flip commits exactly once, a node is told
 // of the last, and leadership survives.
 func TestMembers_oneDies(t *testing.T) {
+	t.Parallel()
 	members, endpoints := three(t)
 	c := dialAt(t, endpoints[0], func(c *Config) { c.Endpoints, c.Timeout = endpoints, 2*time.Second })
 	w := newWorld(t, c)

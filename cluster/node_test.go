@@ -89,6 +89,7 @@ func TestNode_leaseRevoked(t *testing.T) {
 }
 
 func TestNode_duplicate(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, dial(t))
 	name := clustertest.Name("n")
 	first, second := w.newNode(name, "01FIRST"), w.newNode(name, "01SECOND")
@@ -114,6 +115,7 @@ func TestNode_duplicate(t *testing.T) {
 // TestNode_killedAndStartedAgain: nobody renews the lease of a boot that is
 // dead, and the next boot need not wait for its end.
 func TestNode_killedAndStartedAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, dial(t))
 	n := w.newNode(clustertest.Name("n"), "01SECOND")
 	g, err := w.c.kv.Grant(t.Context(), 3) // 3-1-2: stale as soon as a second has gone
@@ -130,6 +132,28 @@ func TestNode_killedAndStartedAgain(t *testing.T) {
 		t.Log(err)
 	}
 	w.until("still the second boot", LiveKey(n.self.Node), there)
+}
+
+// TestNode_succeeds: a boot that knows the one before to have ended waits for
+// nothing.
+func TestNode_succeeds(t *testing.T) {
+	w := newWorld(t, dial(t))
+	name := clustertest.Name("n")
+	stop := w.runs(w.newNode(name, "01FIRST").Run)
+	w.until("live", LiveKey(release.NodeID(name)), there)
+	second := w.newNode(name, "01SECOND")
+	second.Succeed("01FIRST")
+	s, err := w.c.session(t.Context(), nodeTTL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.end(t.Context()) }()
+	if _, err := second.register(t.Context(), s); err != nil {
+		t.Error(err)
+	}
+	w.until("the second boot", LiveKey(second.self.Node), func(p Pair) bool { return strings.Contains(p.Value, "01SECOND") })
+	stop()
+	w.until("the second boot still", LiveKey(second.self.Node), there)
 }
 
 // TestNode_takenOver: a boot that was stalled finds another in its place, and
@@ -167,6 +191,7 @@ func TestNode_joinIsKept(t *testing.T) {
 }
 
 func TestNode_reportsTheNewest(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, dial(t))
 	n := w.newNode(clustertest.Name("n"), "01B")
 	w.runs(n.Run)
@@ -191,7 +216,7 @@ func TestNode_reportsTheNewest(t *testing.T) {
 	_ = n.Report(t.Context(), w.site, Status{State: NodeServing, Epoch: 8})
 	step := time.Now()
 	w.until("the next step", key, func(p Pair) bool { return strings.Contains(p.Value, `"epoch":8`) })
-	if d := time.Since(step); d > 700*time.Millisecond {
+	if d := time.Since(step); d > 900*time.Millisecond {
 		t.Errorf("a step waited %v for the progress before it", d)
 	}
 	if rev := w.get(key).Mod; rev > from+int64(5+time.Since(began)/time.Second) {
@@ -256,6 +281,7 @@ func TestNode_claims(t *testing.T) {
 
 // TestNode_runEnds: Run ends in short time also when etcd is gone.
 func TestNode_runEnds(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, dial(t))
 	far, p := through(t)
 	n := far.Node(Self{Node: release.NodeID(clustertest.Name("n"))}, Live{Boot: "01B"}, Join{})

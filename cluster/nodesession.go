@@ -135,8 +135,9 @@ func (n *Node) register(ctx context.Context, s *session) (revision int64, err er
 }
 
 // mayTake says whether a live key may be replaced: it is this boot's own, that
-// of one which is known to have ended, or its owner has missed a renewal. A process that was killed and started again
-// so waits for some seconds and not for the whole lease.
+// of one which is known to have ended, or its owner has missed a renewal. A
+// process that was killed and started again so waits for some seconds at most
+// and not for the whole lease.
 func (n *Node) mayTake(ctx context.Context, kv *mvccpb.KeyValue) error {
 	if kv == nil {
 		return nil

@@ -233,3 +233,26 @@ func peers(t *testing.T, n int) (urls []string) {
 	}
 	return urls
 }
+
+// TestClose_withWatches: clients that hang on to the member do not hold up its
+// end.
+func TestClose_withWatches(t *testing.T) {
+	m := start(t, Config{Dir: t.TempDir()})
+	c := client(t, m.ClientURL())
+	_ = c.Watch(t.Context(), "k", clientv3.WithCreatedNotify())
+	<-c.Watch(t.Context(), "l", clientv3.WithCreatedNotify())
+	g, err := c.Grant(t.Context(), 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.KeepAlive(t.Context(), g.ID); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(began); d > 3*time.Second {
+		t.Errorf("took %v to close", d)
+	}
+}
