@@ -63,6 +63,11 @@ func TestBadInput(t *testing.T) {
 		if err := os.Chmod(filepath.Join(build, "secret", "plan.html"), 0); err != nil {
 			t.Fatal(err)
 		}
+		for dir := build; dir != os.TempDir(); dir = filepath.Dir(dir) { // nobody may come this far
+			if err := os.Chmod(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
 		d.expectRefused(t, d.tryAsNobody(t, "publish", build), 2, []string{"plan.html", "permission denied"}, before)
 	})
 	t.Run("file changed while it is read", func(t *testing.T) {

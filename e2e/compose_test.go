@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 // own; the images are there already (make images).
 type composition struct {
 	relman  string // the program that the images hold
+	host    string // HOST_ADDRESS
 	env     []string
 	ctx     context.Context
 	project string
@@ -54,7 +56,10 @@ func compose(t *testing.T) *composition {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	c := &composition{relman: filepath.Join("..", "bin", "relman"), ctx: ctx, project: fmt.Sprintf("relman-e2e-%d", os.Getpid())}
-	c.env = hostEnv(t)
+	// A loopback address of its own: the usual ports of the usual one may be
+	// taken.
+	c.host = fmt.Sprintf("127.%d.%d.1", 1+rand.IntN(254), rand.IntN(256))
+	c.env = hostEnv(t, c.host)
 	t.Cleanup(func() {
 		var stop context.CancelFunc
 		c.ctx, stop = context.WithTimeout(context.Background(), time.Minute)
@@ -69,10 +74,10 @@ func compose(t *testing.T) *composition {
 }
 
 // hostEnv is what deploy/compose.env says.
-func hostEnv(t *testing.T) []string {
+func hostEnv(t *testing.T, host string) []string {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", ". ../deploy/compose.env && env")
-	cmd.Env = cleanEnv(t)
+	cmd.Env = append(cleanEnv(t), "HOST_ADDRESS="+host)
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +98,9 @@ func (c *composition) command(args ...string) *exec.Cmd {
 		name = []string{"docker", "compose"}
 	}
 	args = append(append(name[1:], "--project-name", c.project, "--file", filepath.Join("..", "docker-compose.yml")), args...)
-	return exec.CommandContext(c.ctx, name[0], args...)
+	cmd := exec.CommandContext(c.ctx, name[0], args...)
+	cmd.Env = append(os.Environ(), "HOST_ADDRESS="+c.host)
+	return cmd
 }
 
 // run runs a command of docker-compose, and returns its output.
@@ -140,7 +147,7 @@ func (c *composition) publish(t *testing.T, build string) (release string) {
 	}
 	files := listFiles(t, build)
 	for port := 8081; port <= 8084; port++ {
-		node := fmt.Sprintf("http://127.0.0.1:%d", port)
+		node := fmt.Sprintf("http://%s:%d", c.host, port)
 		for _, f := range files {
 			want, err := os.ReadFile(filepath.Join(build, f))
 			if err != nil {

@@ -201,7 +201,8 @@ func (s *S3) translate(op, key string, err error) error {
 		return fmt.Errorf("%s: %w: there is no bucket %s", where, ErrNotFound, s.url.Bucket)
 	case "PreconditionFailed":
 		return fmt.Errorf("%s: %w", where, ErrExists)
-	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken":
+	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
+		"XAdminUserNotFound": // versitygw's word for an unknown access key, with status 404
 		return fmt.Errorf("%s: %w: %s; check the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)", where, ErrDenied, r.Code)
 	}
 	switch {

@@ -20,7 +20,7 @@ var ErrBuild = errors.New("bad build")
 // ScanOptions say what a build may contain.
 type ScanOptions struct {
 	FollowSymlinks bool // take what a link inside the tree points to
-	Dotfiles       bool // take files and folders whose name begins with a dot
+	Secrets        bool // take what usually is a secret or a tool's own, .env and .git among them
 }
 
 // Build is a directory as it was when it was scanned.
@@ -141,21 +141,20 @@ func (s *scan) visit(p string, e fs.DirEntry, err error) error {
 	return nil
 }
 
-// refused says why a name does not belong on a web site.
+// refused says why a name does not belong on a web site. Other names that begin
+// with a dot do: real builds have them, and what is left out would be missing.
 func (s *scan) refused(name string) string {
-	switch name {
-	case ".well-known":
+	if s.o.Secrets {
 		return ""
+	}
+	switch name {
 	case ".git", ".svn", ".hg", ".env", ".npmrc", ".netrc", ".htpasswd", ".aws", ".ssh", "id_rsa", "id_ed25519", "id_ecdsa", "id_dsa":
-		return "this must not be on a web site; remove it from the build"
+	default:
+		if !strings.HasPrefix(name, ".env.") {
+			return ""
+		}
 	}
-	if strings.HasPrefix(name, ".env.") {
-		return "this must not be on a web site; remove it from the build"
-	}
-	if strings.HasPrefix(name, ".") && !s.o.Dotfiles {
-		return "a name that begins with a dot (--dotfiles takes it)"
-	}
-	return ""
+	return "this is usually a secret or a tool's own: remove it from the build (--allow-secrets takes it)"
 }
 
 // resolve finds the regular file that an entry is, or stands for.
