@@ -183,7 +183,7 @@ func TestCampaign_outlivesItsContext(t *testing.T) {
 	t.Parallel()
 	a, _ := electors(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	l, err := a.Campaign(ctx, "a", 2*time.Second)
+	l, err := a.Campaign(ctx, "a", time.Second)
 	cancel()
 	if err != nil {
 		t.Fatal(err)
@@ -191,7 +191,7 @@ func TestCampaign_outlivesItsContext(t *testing.T) {
 	select {
 	case <-l.Done():
 		t.Error("lost with the context of its campaign")
-	case <-time.After(2500 * time.Millisecond): // longer than the lease
+	case <-time.After(1500 * time.Millisecond): // longer than the lease
 	}
 	if err := l.Resign(t.Context()); err != nil {
 		t.Error(err)
