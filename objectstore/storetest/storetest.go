@@ -159,7 +159,9 @@ func list(t *testing.T, s objectstore.Store) {
 	var g errgroup.Group
 	g.SetLimit(16)
 	for i := range n {
-		g.Go(func() error { return s.Put(t.Context(), fmt.Sprintf("packs/%02x/%04d.pack", i%7, i), []byte("x"), false) })
+		g.Go(func() error {
+			return s.Put(t.Context(), fmt.Sprintf("packs/%02x/%04d.pack", i%7, i), []byte("x"), false)
+		})
 	}
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
