@@ -19,27 +19,35 @@ import (
 func (d *dev) expectSite(t testing.TB, site, build string) {
 	t.Helper()
 	files := listFiles(t, build)
-	for i, node := range d.Ready.Nodes {
+	for i := range d.Ready.Nodes {
 		dir := filepath.Join(d.siteDir(i, site), "current")
 		if onDisk := listFiles(t, dir); len(onDisk) != len(files) {
 			t.Fatalf("%s holds %d files, the build has %d", dir, len(onDisk), len(files))
 		}
-		var g errgroup.Group
-		g.SetLimit(8)
-		for _, f := range files {
-			g.Go(func() error {
-				want, err := os.ReadFile(filepath.Join(build, f))
-				if err != nil {
-					return err
-				}
-				return firstError(sameOnDisk(filepath.Join(dir, f), want), sameOverHTTP(node, site, f, want))
-			})
-		}
-		if err := g.Wait(); err != nil {
-			t.Fatalf("node %d: %v", i+1, err)
-		}
-		t.Logf("node %d: %d files of %s equal over HTTP and on disk", i+1, len(files), build)
 	}
+	var g errgroup.Group
+	g.SetLimit(8)
+	for _, f := range files {
+		g.Go(func() error {
+			want, err := os.ReadFile(filepath.Join(build, f))
+			if err != nil {
+				return err
+			}
+			for i, node := range d.Ready.Nodes {
+				err := firstError(
+					sameOnDisk(filepath.Join(d.siteDir(i, site), "current", f), want),
+					sameOverHTTP(node, site, f, want))
+				if err != nil {
+					return fmt.Errorf("node %d: %w", i+1, err)
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d files of %s are equal on %d nodes, over HTTP and on disk", len(files), build, len(d.Ready.Nodes))
 }
 
 func firstError(errs ...error) error {
