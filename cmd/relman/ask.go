@@ -131,7 +131,7 @@ func asked(d cluster.Desired) string {
 func (s *session) awaitTurn(ctx context.Context, v *cluster.View, u *ui) error {
 	first := v.Desired.Value
 	u.progress.note("waiting for %s (request %s)", asked(first), first.Request)
-	u.progress.begin("queued", false)
+	u.progress.begin("queued", nodesDone)
 	defer u.progress.end()
 	return s.client.Follow(ctx, s.site, func(v *cluster.View) bool {
 		return v.Done() || v.Desired.Value.Request != first.Request

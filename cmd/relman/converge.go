@@ -84,7 +84,7 @@ func (f *follower) toConvergence(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, within, errNotConverged)
 	defer cancel()
-	f.u.progress.begin("converging", false)
+	f.u.progress.begin("converging", nodesDone)
 	defer f.u.progress.end()
 	err := f.s.client.Follow(ctx, f.s.site, func(v *cluster.View) bool {
 		f.v, f.shows = v, shown(v, f.result.Epoch)

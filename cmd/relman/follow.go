@@ -68,7 +68,7 @@ func (f *follower) toResult(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit+resultWithin, errNoResult)
 	defer cancel()
-	f.u.progress.begin("preparing", true)
+	f.u.progress.begin("preparing", bytesDone)
 	defer f.u.progress.end()
 	err := f.s.client.Follow(ctx, f.s.site, func(v *cluster.View) bool {
 		f.v = v
@@ -140,7 +140,7 @@ func (f *follower) judge() error {
 	case cluster.StateReady:
 		f.isReady(f.of, f.of)
 		f.out.State = stateReady
-		f.u.end("NOT FLIPPED", fmt.Sprintf(" %s stays %s: %s is ready everywhere; `relman flip %[3]s` makes it active",
+		f.u.end("NOT FLIPPED", fmt.Sprintf("%s stays %s: %s is ready everywhere; `relman flip %[3]s` makes it active",
 			f.s.site, orNothing(now.Release), f.d.Release))
 		return nil
 	case cluster.StateAborted:
@@ -187,7 +187,7 @@ func (f *follower) isReady(n, of int) {
 func (f *follower) notFlipped(why *failure) *failure {
 	why.out = &f.out
 	f.out.State = stateFailed
-	f.u.end("NOT FLIPPED", fmt.Sprintf(" %s stays %s: %s", f.s.site, orNothing(f.out.Active), why.Error()))
+	f.u.end("NOT FLIPPED", fmt.Sprintf("%s stays %s: %s", f.s.site, orNothing(f.out.Active), why.Error()))
 	return why
 }
 
@@ -221,7 +221,7 @@ func (f *follower) cut(ctx context.Context, err error) error {
 			why := &failure{code: exitUnknown, class: classTimeout, text: "no manager ended it in time: " + goesOn, hint: "does a manager run? " + next, err: err}
 			return f.notFlipped(why)
 		case ctx.Err() != nil:
-			return f.notFlipped(&failure{code: exitInterrupted, class: classInterrupted, text: "interrupted so far: " + goesOn, hint: next, err: err})
+			return f.notFlipped(&failure{code: exitInterrupted, class: classInterrupted, text: "interrupted: " + goesOn, hint: next, err: err})
 		}
 		why := failureOf(err)
 		return f.notFlipped(&failure{code: exitUnknown, class: why.class, text: why.Error() + ": " + goesOn, hint: next, err: err})

@@ -13,7 +13,17 @@ import (
 const (
 	redrawEvery = 100 * time.Millisecond
 	lineEvery   = 3 * time.Second
+	sameEvery   = 30 * time.Second // when nothing has changed
 	barWidth    = 24
+)
+
+// unit says what progress counts.
+type unit int
+
+const (
+	nodesDone unit = iota
+	bytesDone      // bytes
+	bytesRate      // bytes, whose rate tells how long it will take
 )
 
 // progress shows how far long work is: a bar on a terminal, a line every few
@@ -22,16 +32,18 @@ type progress struct {
 	out      io.Writer // nil: silent
 	terminal bool
 
-	mu    sync.Mutex // guards the rest, and out
-	word  string
-	text  string
-	done  int64
-	total int64
-	began time.Time
-	bytes bool
-	drawn bool // a bar stands on the line
-	stop  chan struct{}
-	ended chan struct{}
+	mu     sync.Mutex // guards the rest, and out
+	word   string
+	text   string
+	done   int64
+	total  int64
+	began  time.Time
+	unit   unit
+	drawn  bool   // a bar stands on the line
+	last   string // what a line said, but for the time
+	saidAt time.Time
+	stop   chan struct{}
+	ended  chan struct{}
 }
 
 // newProgress shows on w, which is a terminal or not.
@@ -40,14 +52,14 @@ func newProgress(w io.Writer, terminal bool) *progress {
 }
 
 // begin starts a piece of work: "uploading". What was shown before ends.
-func (p *progress) begin(word string, bytes bool) {
+func (p *progress) begin(word string, unit unit) {
 	p.end()
 	if p.out == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.word, p.text, p.done, p.total, p.bytes, p.began = word, "", 0, 0, bytes, time.Now()
+	p.word, p.text, p.done, p.total, p.unit, p.began, p.last = word, "", 0, 0, unit, time.Now(), ""
 	p.stop, p.ended = make(chan struct{}), make(chan struct{})
 	every := lineEvery
 	if p.terminal {
@@ -108,6 +120,11 @@ func (p *progress) show() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.terminal {
+		is := fmt.Sprint(p.word, p.text, p.done, p.total)
+		if is == p.last && time.Since(p.saidAt) < sameEvery {
+			return
+		}
+		p.last, p.saidAt = is, time.Now()
 		_, _ = fmt.Fprintln(p.out, p.line(time.Since(p.began)))
 		return
 	}
@@ -133,9 +150,9 @@ func (p *progress) line(took time.Duration) string {
 	if p.total > 0 {
 		parts = append(parts, fmt.Sprintf("%3d%%", min(p.done, p.total)*100/p.total))
 	}
-	if p.bytes && p.total > 0 {
+	if p.unit != nodesDone && p.total > 0 {
 		parts = append(parts, bytesText(p.done)+" of "+bytesText(p.total))
-		if rate := float64(p.done) / took.Seconds(); p.done > 0 && took > time.Second {
+		if rate := float64(p.done) / took.Seconds(); p.unit == bytesRate && p.done > 0 && took > time.Second {
 			parts = append(parts, bytesText(int64(rate))+"/s", secondsText(float64(p.total-p.done)/rate)+" left")
 		}
 	}

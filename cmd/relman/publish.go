@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,7 +58,7 @@ another request is under way, or comes first, this one ends with exit code 4.`,
 	f.BoolVar(&o.hold, "no-flip", false, "have every node hold the release, and do not flip")
 	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be uploaded, and change nothing")
 	f.BoolVar(&o.scan.FollowSymlinks, "follow-symlinks", false, "take what symbolic links inside the build point to")
-	f.BoolVar(&o.scan.Dotfiles, "dotfiles", false, "take files and directories whose names begin with a dot")
+	f.BoolVar(&o.scan.Secrets, "allow-secrets", false, "take what usually is a secret or a tool's own, such as .env and .git")
 	return cmd
 }
 
@@ -107,7 +108,8 @@ func stays(v *cluster.View, err error, u *ui) (outcome, error) {
 	if f.code == exitUnknown {
 		word = "UNKNOWN"
 	}
-	u.end(word, fmt.Sprintf(" %s stays %s: %s", v.Site, orNothing(v.Active.Value.Release), f.Error()))
+	u.end(word, fmt.Sprintf("%s stays %s: %s", v.Site, orNothing(v.Active.Value.Release),
+		strings.TrimPrefix(f.Error(), string(v.Site)+": ")))
 	return *f.out, &f
 }
 
@@ -129,12 +131,12 @@ type publisher struct {
 func (p *publisher) prepare(ctx context.Context) (outcome, error) {
 	out := *outcomeOf(p.v)
 	out.State = ""
-	if err := p.open(ctx); err != nil {
-		return out, err
-	}
 	began := time.Now()
 	var err error
 	if p.build, err = objectstore.Scan(ctx, p.o.dir, p.o.scan); err != nil {
+		return out, err
+	}
+	if err := p.open(ctx); err != nil {
 		return out, err
 	}
 	p.d = p.s.desired(cluster.Publish, "", p.o.message, p.o.askOptions)
@@ -191,7 +193,7 @@ func (p *publisher) open(ctx context.Context) error {
 }
 
 func (p *publisher) upload(ctx context.Context) (err error) {
-	p.u.progress.begin("uploading", true)
+	p.u.progress.begin("uploading", bytesRate)
 	defer p.u.progress.end()
 	p.sent, err = p.objects.Upload(ctx, p.build)
 	return err

@@ -31,7 +31,7 @@ func (a *app) newUI() *ui {
 // unless that is 0.
 func (u *ui) step(word string, took time.Duration, text string) {
 	u.progress.end()
-	line := fmt.Sprintf("%-11s%s", word, text)
+	line := worded(word, text)
 	if took > 0 {
 		line = fmt.Sprintf("%-78s%s", line+"   ", tookText(took))
 	}
@@ -41,7 +41,12 @@ func (u *ui) step(word string, took time.Duration, text string) {
 // end says what is live now. LIVE stands there only when this run made it so.
 func (u *ui) end(word, text string) {
 	u.progress.end()
-	u.write(u.last, strings.TrimRight(fmt.Sprintf("%-11s%s", word, text), " "))
+	u.write(u.last, worded(word, text))
+}
+
+// worded puts a word before a text, at least two spaces apart.
+func worded(word, text string) string {
+	return strings.TrimRight(fmt.Sprintf("%-9s  %s", word, text), " ")
 }
 
 func (u *ui) write(w io.Writer, line string) {

@@ -66,7 +66,7 @@ func (s *session) waitFor(ctx context.Context, what, rel string, limit time.Dura
 	}
 	var over bool
 	var failed error
-	u.progress.begin("waiting", false)
+	u.progress.begin("waiting", nodesDone)
 	err = s.client.Follow(wait, s.site, func(now *cluster.View) bool {
 		v = now
 		done, of := progressOf(v, what, id)
@@ -143,13 +143,15 @@ func hopeless(v *cluster.View, id release.ID) error {
 }
 
 func tooLate(v *cluster.View, what string, id release.ID, limit time.Duration) *failure {
-	done, of := progressOf(v, what, id)
-	f := &failure{
-		code: exitNotReady, class: cluster.ClassNotReady,
-		text: fmt.Sprintf("%s is not %s within %v: %d/%d nodes", id, what, limit, done, of),
-		hint: "`relman status --why` names those that are waited for",
+	f := &failure{code: exitNotReady, class: cluster.ClassNotReady, hint: "`relman status --why` names those that are waited for"}
+	active := v.Active.Value.Release
+	is := orNothing(active) + " is active"
+	if what == waitReady || active == id {
+		done, of := progressOf(v, what, id)
+		is = fmt.Sprintf("%d/%d nodes", done, of)
 	}
-	if what == waitConverged && v.Active.Value.Release == id {
+	f.text = fmt.Sprintf("%s is not %s within %v: %s", id, what, limit, is)
+	if what == waitConverged && active == id {
 		f.code, f.class = exitNotConverged, classNotConverged
 	}
 	return f
