@@ -58,7 +58,7 @@ type Client struct {
 // Dial connects to etcd and asks it something, so that a wrong address or
 // password shows now. It answers within the timeout.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
-	c, err := Open(cfg)
+	c, err := Open(cfg) //nolint:contextcheck // it does no I/O that a context could end
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func (c *Client) Close() error {
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("close etcd client: %v", err)
+		return fmt.Errorf("close etcd client: %s", text(err))
 	}
 	return nil
 }

@@ -39,7 +39,9 @@ func (c *Client) Leader(ctx context.Context) (string, error) {
 // Campaign waits until this manager leads, over every fault of etcd, or until
 // ctx ends. The leadership then lasts beyond ctx, until Resign or its loss.
 func (c *Client) Campaign(ctx context.Context, id string, ttl time.Duration) (*Leadership, error) {
+	first := true
 	for try := 0; ; try++ {
+		began := time.Now()
 		l, err := c.campaign(ctx, id, ttl)
 		if err == nil {
 			return l, nil
@@ -47,8 +49,14 @@ func (c *Client) Campaign(ctx context.Context, id string, ttl time.Duration) (*L
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("campaign as %s: %w", id, ctx.Err())
 		}
-		if errors.Is(err, ErrDenied) {
+		// Later a password's token may have run out while others led
+		// (etcd#17623): the next try logs in anew.
+		if first && errors.Is(err, ErrDenied) {
 			return nil, err
+		}
+		first = false
+		if time.Since(began) > mostPause {
+			try = 0
 		}
 		c.log.Warn("campaign broken off, beginning again", "manager", id, "error", err)
 		pause(ctx, try, leastPause, mostPause)
@@ -72,7 +80,7 @@ func (c *Client) campaign(ctx context.Context, id string, ttl time.Duration) (_ 
 	// holding a key (etcd#19597).
 	cctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.Ctx(), cancel)()
+	defer context.AfterFunc(s.Ctx(), cancel)() //nolint:contextcheck // two contexts end this one
 	e := concurrency.NewElection(s.Session, ElectionPrefix)
 	if err := e.Campaign(clientv3.WithRequireLeader(cctx), id); err != nil {
 		if s.Ctx().Err() != nil && ctx.Err() == nil {
@@ -86,7 +94,7 @@ func (c *Client) campaign(ctx context.Context, id string, ttl time.Duration) (_ 
 		return nil, err
 	}
 	l := &Leadership{c: c, fence: fence, session: s, done: make(chan struct{})}
-	go l.watch(rev)
+	go l.watch(rev) //nolint:contextcheck // leadership outlives the campaign; Resign ends it
 	return l, nil
 }
 

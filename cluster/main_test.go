@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -199,7 +200,7 @@ func (w *world) refused(t Txn, want Class) *Refusal {
 	if after := w.subtree(); after != before {
 		w.t.Fatalf("%s was refused and changed\n%s\nto\n%s", t.Name, before, after)
 	}
-	r, _ := err.(*Refusal)
+	r, _ := errors.AsType[*Refusal](err)
 	return r
 }
 

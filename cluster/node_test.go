@@ -81,7 +81,7 @@ func TestNode_leaseRevoked(t *testing.T) {
 	clustertest.Until(t, 10*time.Second, func() error {
 		r, err := w.c.kv.Get(t.Context(), status)
 		if err != nil || len(r.Kvs) == 0 || r.Kvs[0].Lease == lease {
-			return fmt.Errorf("status not written again: %v, %v", r.Kvs, err)
+			return fmt.Errorf("status not written again: %v, %w", r.Kvs, err)
 		}
 		return nil
 	})

@@ -59,7 +59,7 @@ func (n *Node) session(ctx context.Context) error {
 
 	sctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(s.Ctx(), func() { cancel(errLeaseGone) })()
+	defer context.AfterFunc(s.Ctx(), func() { cancel(errLeaseGone) })() //nolint:contextcheck // two contexts end this one
 	guard := make(chan struct{})
 	go func() { // a lost key shows sooner than a lost lease
 		defer close(guard)

@@ -381,13 +381,13 @@ func TestFlip_unregistered(t *testing.T) {
 	w := newWorld(t, dial(t))
 	w.del(ReleaseKey(w.site, w.r2))
 	v := w.view()
-	w.refused(Flip(w.fence, v, w.next(v)), ClassReleaseGone)
+	_ = w.refused(Flip(w.fence, v, w.next(v)), ClassReleaseGone)
 }
 
 // TestFence_zero: a fence that was never won passes nothing.
 func TestFence_zero(t *testing.T) {
 	w := newWorld(t, dial(t))
-	w.refused(TrimHistory(Fence{Key: ElectionPrefix + "/nobody"}, w.site, []string{HistoryKey(w.site, 1)}), ClassNotLeader)
+	_ = w.refused(TrimHistory(Fence{Key: ElectionPrefix + "/nobody"}, w.site, []string{HistoryKey(w.site, 1)}), ClassNotLeader)
 }
 
 func TestEnd_abortWritesBothResults(t *testing.T) {

@@ -81,6 +81,7 @@ func (b *bridge) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	if retried[e.Message] {
 		level = slog.LevelDebug
 	}
+	//nolint:sloglint // the message is etcd's own
 	b.log.LogAttrs(context.Background(), level, e.Message, append(attrs(fields), b.attrs...)...)
 	return nil
 }
