@@ -26,7 +26,7 @@ func newStoreCommand(log func() *slog.Logger) *cobra.Command {
 		Long: `Run an S3 server that keeps its objects in DIR, on this machine's disk.
 
 It accepts one pair of credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
-of its environment. A taken port moves to a free one unless --exact is given.`,
+of its environment.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.dir = args[0]
@@ -36,9 +36,10 @@ of its environment. A taken port moves to a free one unless --exact is given.`,
 	f := cmd.Flags()
 	f.StringVar(&o.addr, "addr", "127.0.0.1:9000", "where to listen")
 	f.StringVar(&o.bucket, "bucket", "relman", "the bucket, made if it is not there")
-	f.BoolVar(&o.exact, "exact", false, "a taken port is an error")
+	// How relman starts itself as a store: see the package embedded.
+	f.BoolVar(&o.exact, "exact", false, "a taken port is an error, also with --child")
 	f.BoolVar(&o.child, "child", false, "report to a parent process and end with it")
-	_ = f.MarkHidden("child") // the flag is there
+	_, _ = f.MarkHidden("exact"), f.MarkHidden("child") // the flags are there
 	return cmd
 }
 
@@ -48,6 +49,7 @@ func runStore(ctx context.Context, o storeOptions, log *slog.Logger) error {
 	if o.child {
 		return embedded.ServeChild(ctx, c)
 	}
+	c.Exact = true // whoever named an address will look for it there
 	c.AccessKey, c.SecretKey, c.Log = os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), log
 	if c.AccessKey == "" || c.SecretKey == "" {
 		return errors.New("store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to the credentials that it shall accept")
