@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 
 tag=${IMAGE_TAG:-local}
 context=$(mktemp -d)
-trap 'rm -rf "$context"' EXIT
+log=$context.log
+trap 'rm -rf "$context" "$log"' EXIT
 cp bin/relman bin/etcd bin/etcdctl "$context"
 mkdir "$context/empty"
 
@@ -14,6 +15,10 @@ for target in relman store etcd; do
 	name=relman-$target
 	[ "$target" = relman ] && name=relman
 	# The classic builder: it is part of the engine, BuildKit's client is not.
-	DOCKER_BUILDKIT=0 docker build --quiet --target "$target" --tag "$name:$tag" --file deploy/Dockerfile "$context" >/dev/null
+	# It complains of its age; that is shown only with a real complaint.
+	if ! DOCKER_BUILDKIT=0 docker build --target "$target" --tag "$name:$tag" --file deploy/Dockerfile "$context" >"$log" 2>&1; then
+		cat "$log" >&2
+		exit 1
+	fi
 	echo "$name:$tag"
 done
