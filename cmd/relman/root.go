@@ -35,6 +35,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) exitC
 	}
 	if !a.began {
 		err = usageError(err) // cobra's own errors are about the command line
+		a.cfg.Output, _ = root.PersistentFlags().GetString("output")
 	}
 	f := failureOf(err)
 	a.printFailure(f)
@@ -128,6 +129,9 @@ func (a *app) addGlobalFlags(root *cobra.Command) {
 func (a *app) begin(cmd *cobra.Command) (err error) {
 	if a.cfg, err = a.settings.load(); err != nil {
 		return err
+	}
+	if err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil {
+		return usageError(err) // cobra would say it later, when the verb has begun
 	}
 	top := cmd
 	for top.HasParent() && top.Parent().HasParent() {
