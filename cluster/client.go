@@ -58,7 +58,7 @@ type Client struct {
 // Dial connects to etcd and asks it something, so that a wrong address or
 // password shows now. It answers within the timeout.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
-	c, err := Open(cfg) //nolint:contextcheck // it does no I/O that a context could end
+	c, err := Open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -72,8 +72,9 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 }
 
 // Open is Dial without the question: but for a login by password it does no
-// I/O. It is for what runs for long, and has work to do while etcd is away.
-func Open(cfg Config) (*Client, error) {
+// I/O. It is for what runs for long, and has work to do while etcd is away. The
+// client outlives ctx.
+func Open(ctx context.Context, cfg Config) (*Client, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout
 	}
@@ -89,7 +90,7 @@ func Open(cfg Config) (*Client, error) {
 	}
 	if err := c.open(); err != nil {
 		_ = c.Close()
-		return nil, c.translate(context.Background(), "dial etcd", err)
+		return nil, c.translate(ctx, "dial etcd", err)
 	}
 	return c, nil
 }

@@ -89,7 +89,7 @@ func TestServe_storm(t *testing.T) {
 	}
 	start := time.Now()
 	n := 1
-	for ; n < flips && time.Since(start) < 2*time.Second || bodies.Load() < 3000 && time.Since(start) < 20*time.Second; n++ {
+	for ; n < flips && time.Since(start) < 2*time.Second || bodies.Load() < 1500 && time.Since(start) < 20*time.Second; n++ {
 		show(n + 1)
 		runtime.Gosched()
 	}
@@ -98,7 +98,7 @@ func TestServe_storm(t *testing.T) {
 	client.CloseIdleConnections()
 	server.Close()
 	t.Logf("%d flips, %d bodies", n, bodies.Load())
-	if bodies.Load() < 3000 {
+	if bodies.Load() < 1500 {
 		t.Error("too few bodies to say anything")
 	}
 	if err := f.Show(nil, 0).Close(); err != nil {

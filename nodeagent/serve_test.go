@@ -51,23 +51,14 @@ func testRelease(t testing.TB, site release.Site, seq uint64, files map[string]s
 }
 
 // ask sends one request to a handler.
-func ask(h http.Handler, method, target string, headers ...string) *http.Response {
+func ask(h http.Handler, method, target string, headers ...string) *httptest.ResponseRecorder {
 	req := httptest.NewRequest(method, target, nil)
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, req)
-	return rec.Result()
-}
-
-func body(t testing.TB, r *http.Response) string {
-	t.Helper()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
+	return rec
 }
 
 func testServer(t testing.TB) (*Server, *Front, *Release) {
@@ -116,18 +107,18 @@ func TestServe(t *testing.T) {
 		{"POST", "/", 405, "only GET and HEAD are answered here\n", "text/plain; charset=utf-8", ""},
 	} {
 		r := ask(s, c.method, c.target)
-		if got := body(t, r); r.StatusCode != c.code || got != c.body || r.Header.Get("Content-Type") != c.kind || r.Header.Get("Location") != c.location {
+		if got := r.Body.String(); r.Code != c.code || got != c.body || r.Header().Get("Content-Type") != c.kind || r.Header().Get("Location") != c.location {
 			t.Errorf("%s %s: %d %q, type %q, location %q; want %d %q %q %q", c.method, c.target,
-				r.StatusCode, got, r.Header.Get("Content-Type"), r.Header.Get("Location"), c.code, c.body, c.kind, c.location)
+				r.Code, got, r.Header().Get("Content-Type"), r.Header().Get("Location"), c.code, c.body, c.kind, c.location)
 		}
-		if r.StatusCode == 405 {
-			if r.Header.Get("Allow") != "GET, HEAD" {
-				t.Errorf("%s %s: Allow is %q", c.method, c.target, r.Header.Get("Allow"))
+		if r.Code == 405 {
+			if r.Header().Get("Allow") != "GET, HEAD" {
+				t.Errorf("%s %s: Allow is %q", c.method, c.target, r.Header().Get("Allow"))
 			}
 			continue
 		}
-		if r.Header.Get("Relman-Epoch") != "57" || !strings.HasPrefix(r.Header.Get("Relman-Release"), "000007-") || r.Header.Get("X-Content-Type-Options") != "nosniff" {
-			t.Errorf("%s %s: headers %v", c.method, c.target, r.Header)
+		if r.Header().Get("Relman-Epoch") != "57" || !strings.HasPrefix(r.Header().Get("Relman-Release"), "000007-") || r.Header().Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s %s: headers %v", c.method, c.target, r.Header())
 		}
 	}
 }
@@ -140,8 +131,8 @@ func TestServe_notInManifest(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "secret.html"), []byte("secret"), 0o444); err != nil {
 		t.Fatal(err)
 	}
-	if r := ask(s, "GET", "/secret.html"); r.StatusCode != 404 {
-		t.Errorf("a file that is not in the manifest: %d", r.StatusCode)
+	if r := ask(s, "GET", "/secret.html"); r.Code != 404 {
+		t.Errorf("a file that is not in the manifest: %d", r.Code)
 	}
 }
 
@@ -167,8 +158,8 @@ func TestServe_damaged(t *testing.T) {
 		if err := damage(); err != nil {
 			t.Fatal(err)
 		}
-		if r := ask(s, "GET", "/css/app.css"); r.StatusCode != 500 || r.Header.Get("Etag") != "" {
-			t.Errorf("%s: %d, ETag %q", name, r.StatusCode, r.Header.Get("Etag"))
+		if r := ask(s, "GET", "/css/app.css"); r.Code != 500 || r.Header().Get("Etag") != "" {
+			t.Errorf("%s: %d, ETag %q", name, r.Code, r.Header().Get("Etag"))
 		}
 	}
 }
@@ -177,8 +168,8 @@ func TestServe_conditionalAndRange(t *testing.T) {
 	s, _, rel := testServer(t)
 	etag := `"` + release.Sum([]byte("<h1>home</h1>")).Hex() + `"`
 	r := ask(s, "GET", "/")
-	if r.Header.Get("Etag") != etag || r.Header.Get("Last-Modified") != "Tue, 14 Nov 2023 22:13:20 GMT" || r.Header.Get("Content-Length") != "13" || r.Header.Get("Cache-Control") != "no-cache" {
-		t.Errorf("validators: %v", r.Header)
+	if r.Header().Get("Etag") != etag || r.Header().Get("Last-Modified") != "Tue, 14 Nov 2023 22:13:20 GMT" || r.Header().Get("Content-Length") != "13" || r.Header().Get("Cache-Control") != "no-cache" {
+		t.Errorf("validators: %v", r.Header())
 	}
 	for _, c := range []struct {
 		headers []string
@@ -188,7 +179,7 @@ func TestServe_conditionalAndRange(t *testing.T) {
 		{[]string{"If-None-Match", etag}, 304, ""},
 		{[]string{"If-None-Match", `"x", W/` + etag}, 304, ""},
 		{[]string{"If-None-Match", `"x"`}, 200, "<h1>home</h1>"},
-		{[]string{"If-Modified-Since", r.Header.Get("Last-Modified")}, 304, ""},
+		{[]string{"If-Modified-Since", r.Header().Get("Last-Modified")}, 304, ""},
 		{[]string{"If-Match", `"x"`}, 412, ""},
 		{[]string{"Range", "bytes=4-7"}, 206, "home"},
 		{[]string{"Range", "bytes=-5"}, 206, "</h1>"},
@@ -197,25 +188,25 @@ func TestServe_conditionalAndRange(t *testing.T) {
 		{[]string{"Range", "bytes=4-7", "If-Range", `"x"`}, 200, "<h1>home</h1>"},
 	} {
 		r := ask(s, "GET", "/", c.headers...)
-		if got := body(t, r); r.StatusCode != c.code || got != c.body {
-			t.Errorf("%v: %d %q, want %d %q", c.headers, r.StatusCode, got, c.code, c.body)
+		if got := r.Body.String(); r.Code != c.code || got != c.body {
+			t.Errorf("%v: %d %q, want %d %q", c.headers, r.Code, got, c.code, c.body)
 		}
-		if r.Header.Get("Relman-Release") != string(rel.ID()) {
-			t.Errorf("%v: answered by release %q", c.headers, r.Header.Get("Relman-Release"))
+		if r.Header().Get("Relman-Release") != string(rel.ID()) {
+			t.Errorf("%v: answered by release %q", c.headers, r.Header().Get("Relman-Release"))
 		}
 	}
 }
 
 func TestServe_nothingShown(t *testing.T) {
 	s := NewServer(nil)
-	if r := ask(s, "GET", "/"); r.StatusCode != 503 {
-		t.Errorf("no site: %d", r.StatusCode)
+	if r := ask(s, "GET", "/"); r.Code != 503 {
+		t.Errorf("no site: %d", r.Code)
 	}
 	f := NewFront("www")
 	s.Add(f)
 	r := ask(s, "GET", "/")
-	if got := body(t, r); r.StatusCode != 503 || !strings.Contains(got, "site www") || r.Header.Get("Relman-Release") != "" {
-		t.Errorf("no release: %d %q", r.StatusCode, got)
+	if got := r.Body.String(); r.Code != 503 || !strings.Contains(got, "site www") || r.Header().Get("Relman-Release") != "" {
+		t.Errorf("no release: %d %q", r.Code, got)
 	}
 	if id, epoch := f.Shown(); id != "" || epoch != 0 {
 		t.Errorf("shows %q, epoch %d", id, epoch)
@@ -224,11 +215,11 @@ func TestServe_nothingShown(t *testing.T) {
 
 func TestServe_unconfirmed(t *testing.T) {
 	s, f, _ := testServer(t)
-	if got := ask(s, "GET", "/").Header.Get("Relman-State"); got != "" {
+	if got := ask(s, "GET", "/").Header().Get("Relman-State"); got != "" {
 		t.Errorf("confirmed: Relman-State %q", got)
 	}
 	f.SetConfirmed(false)
-	if got := ask(s, "GET", "/").Header.Get("Relman-State"); got != "unconfirmed" {
+	if got := ask(s, "GET", "/").Header().Get("Relman-State"); got != "unconfirmed" {
 		t.Errorf("unconfirmed: Relman-State %q", got)
 	}
 }
@@ -264,8 +255,8 @@ func TestServer_routes(t *testing.T) {
 	}
 	again := NewFront("www")
 	s.Add(again)
-	if r := ask(s, "GET", "/"); r.StatusCode != 503 {
-		t.Errorf("the default site was replaced, and still answers: %d", r.StatusCode)
+	if r := ask(s, "GET", "/"); r.Code != 503 {
+		t.Errorf("the default site was replaced, and still answers: %d", r.Code)
 	}
 }
 

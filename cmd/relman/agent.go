@@ -47,7 +47,7 @@ func runAgent(ctx context.Context, o agentOptions, log *slog.Logger) (err error)
 	parts := newStack()
 	defer func() { err = errors.Join(err, parts.close()) }()
 	o.cluster.Log = log
-	client, err := cluster.Open(o.cluster)
+	client, err := cluster.Open(ctx, o.cluster)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func runAgent(ctx context.Context, o agentOptions, log *slog.Logger) (err error)
 	if err != nil {
 		return errors.Join(err, sites.Close())
 	}
-	health := withMetrics(notReadyAfter(ctx, n.agent.AdminHandler()), reg)
+	health := withMetrics(notReadyAfter(ctx.Done(), n.agent.AdminHandler()), reg)
 	parts.start(ctx, "health", func(ctx context.Context) error { return serveHTTP(ctx, admin, health, log) })
 	n.start(ctx, parts, log)
 	log.Info("agent runs", "sites", httpURL(sites.Addr()), "admin", httpURL(admin.Addr()), "dir", o.node.dir)
@@ -120,13 +120,17 @@ func (n *node) start(ctx context.Context, parts *stack, log *slog.Logger) {
 	})
 }
 
-// notReadyAfter answers that the node is not ready once ctx has ended: load
+// notReadyAfter answers that the node is not ready once it stops: load
 // balancers hear it while the requests in flight are finished.
-func notReadyAfter(ctx context.Context, h http.Handler) http.Handler {
+func notReadyAfter(stops <-chan struct{}, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/readyz" && ctx.Err() != nil {
-			http.Error(w, "stopping", http.StatusServiceUnavailable)
-			return
+		select {
+		case <-stops:
+			if r.URL.Path == "/readyz" {
+				http.Error(w, "stopping", http.StatusServiceUnavailable)
+				return
+			}
+		default:
 		}
 		h.ServeHTTP(w, r)
 	})

@@ -226,7 +226,9 @@ func TestDev(t *testing.T) {
 		t.Fatal(err)
 	}
 	expectGone(t, store)
-	<-d.done
+	if err := <-d.done; err == nil {
+		t.Error("it was killed, and ended well")
+	}
 	d = startDev(t, env, "--state", state, "--nodes", "2")
 	d.expectPage(t, "one")
 	d.stop(t)

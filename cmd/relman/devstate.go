@@ -43,7 +43,8 @@ func openDevState(dir string) (*devState, error) {
 		}
 		return nil, fmt.Errorf("state directory %s: %w", s.dir, err)
 	}
-	if err := s.lock.Truncate(0); err == nil {
+	err = s.lock.Truncate(0)
+	if err == nil {
 		_, err = s.lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {

@@ -11,19 +11,15 @@ import (
 )
 
 // newLogger logs to w: for people when it is a terminal, as JSON lines for
-// programs elsewhere. verbose shows what is of use to a developer only.
-func newLogger(w io.Writer, verbose bool) *slog.Logger {
-	level := slog.LevelInfo
-	if verbose {
-		level = slog.LevelDebug
-	}
+// programs elsewhere.
+func newLogger(w io.Writer, level slog.Level, color bool) *slog.Logger {
 	if !isTerminal(w) {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(tint.NewHandler(w, &tint.Options{
+	return slog.New(tint.NewTextHandler(w, &tint.Options{
 		Level:      level,
 		TimeFormat: time.TimeOnly,
-		NoColor:    os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb",
+		NoColor:    !color || os.Getenv("TERM") == "dumb",
 	}))
 }
 

@@ -58,7 +58,7 @@ func runManager(ctx context.Context, o managerOptions, log *slog.Logger) (err er
 		o.cluster.Endpoints = []string{member.ClientURL()}
 	}
 	o.cluster.Log = log
-	client, err := cluster.Open(o.cluster)
+	client, err := cluster.Open(ctx, o.cluster)
 	if err != nil {
 		return err
 	}
