@@ -41,7 +41,7 @@ func configured(t *testing.T, file string, env ...string) {
 func relman(t *testing.T, args ...string) (code exitCode, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = execute(t.Context(), args, &out, &errs)
+	code = newApp(&out, &errs).execute(t.Context(), args)
 	return code, out.String(), errs.String()
 }
 

@@ -138,7 +138,8 @@ func (f *follower) judge() error {
 		f.flipped()
 		return nil
 	case cluster.StateReady:
-		f.isReady(f.of, f.of)
+		held, _ := f.v.HeldBy(f.d.Release)
+		f.isReady(len(held.Ready), len(held.Ready))
 		f.out.State = stateReady
 		f.u.end("NOT FLIPPED", fmt.Sprintf("%s stays %s: %s is ready everywhere; `relman flip %[3]s` makes it active",
 			f.s.site, orNothing(now.Release), f.d.Release))

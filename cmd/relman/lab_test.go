@@ -104,12 +104,8 @@ func (l *lab) view(t *testing.T) *cluster.View {
 }
 
 // session is one for the lab's store.
-func (l *lab) session(t *testing.T) *session {
-	t.Helper()
-	s, err := newSession(t.Context(), l.client, "www", "", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+func (l *lab) session() *session {
+	s := newSession(l.client, "www", "", nil)
 	s.store = l.store
 	return s
 }
@@ -124,7 +120,7 @@ func (l *lab) publish(ctx context.Context, t *testing.T, o publishOptions) (outc
 	t.Helper()
 	var out bytes.Buffer
 	u := &ui{report: &out, last: &out, progress: newProgress(nil, false)}
-	res, err := publish(ctx, l.session(t), o, u)
+	res, err := publish(ctx, l.session(), o, u)
 	if err == nil {
 		return res, out.String(), nil
 	}

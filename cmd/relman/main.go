@@ -15,7 +15,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(int(execute(ctx, os.Args[1:], os.Stdout, os.Stderr)))
+	os.Exit(int(newApp(os.Stdout, os.Stderr).execute(ctx, os.Args[1:])))
 }
 
 // failureOf says how a command that returned err ends: the one place where
@@ -29,7 +29,7 @@ func failureOf(err error) *failure {
 	case errors.Is(err, cluster.ErrUnknown):
 		f.code, f.class, f.hint = exitUnknown, classUnknown, "whether it happened is not known: `relman status` tells"
 	case errors.Is(err, context.Canceled):
-		f.code, f.class = exitInterrupted, classInterrupted
+		f.code, f.class, f.text = exitInterrupted, classInterrupted, "interrupted"
 	case cluster.RefusedBy(err) == cluster.ClassFrozen:
 		f.code, f.class = exitFrozen, cluster.ClassFrozen
 	case errors.Is(err, cluster.ErrConflict), errors.Is(err, cluster.ErrNotLeader):

@@ -104,12 +104,12 @@ func stays(v *cluster.View, err error, u *ui) (outcome, error) {
 	if f.out == nil {
 		f.out = outcomeOf(v)
 	}
-	word := "NOT FLIPPED"
+	why := strings.TrimPrefix(f.Error(), string(v.Site)+": ")
 	if f.code == exitUnknown {
-		word = "UNKNOWN"
+		u.end("UNKNOWN", fmt.Sprintf("%s was %s: %s", v.Site, orNothing(v.Active.Value.Release), why))
+	} else {
+		u.end("NOT FLIPPED", fmt.Sprintf("%s stays %s: %s", v.Site, orNothing(v.Active.Value.Release), why))
 	}
-	u.end(word, fmt.Sprintf("%s stays %s: %s", v.Site, orNothing(v.Active.Value.Release),
-		strings.TrimPrefix(f.Error(), string(v.Site)+": ")))
 	return *f.out, &f
 }
 
@@ -121,6 +121,7 @@ type publisher struct {
 	v *cluster.View // what it began with
 	d cluster.Desired
 
+	marker  *cluster.UploadMarker
 	objects *objectstore.Publisher
 	build   *objectstore.Build
 	sent    *objectstore.Upload
@@ -144,16 +145,7 @@ func (p *publisher) prepare(ctx context.Context) (outcome, error) {
 	if p.o.dryRun {
 		return p.dryRun(ctx, out, began)
 	}
-	host, _ := os.Hostname() // only says where
-	marker, err := p.s.client.BeginUpload(ctx, p.s.site, p.d.Request, host)
-	if err != nil {
-		return out, err
-	}
-	defer func() {
-		ctx, cancel := uncut(ctx)
-		defer cancel()
-		_ = marker.Close(ctx) // it runs out by itself
-	}()
+	defer p.unmark(ctx)
 	if err := p.upload(ctx); err != nil {
 		return out, err
 	}
@@ -192,11 +184,30 @@ func (p *publisher) open(ctx context.Context) error {
 	return nil
 }
 
+// upload sends what the store does not have, under a marker that keeps a sweep
+// of it away.
 func (p *publisher) upload(ctx context.Context) (err error) {
+	if p.marker == nil && !p.o.dryRun {
+		host, _ := os.Hostname() // only says where
+		if p.marker, err = p.s.client.BeginUpload(ctx, p.s.site, p.d.Request, host); err != nil {
+			return err
+		}
+	}
 	p.u.progress.begin("uploading", bytesRate)
 	defer p.u.progress.end()
 	p.sent, err = p.objects.Upload(ctx, p.build)
 	return err
+}
+
+// unmark takes the marker down.
+func (p *publisher) unmark(ctx context.Context) {
+	if p.marker == nil {
+		return
+	}
+	ctx, cancel := uncut(ctx)
+	defer cancel()
+	_ = p.marker.Close(ctx) // it runs out by itself
+	p.marker = nil
 }
 
 // unchanged: the build is what is active, and nothing that was asked for would
@@ -221,9 +232,12 @@ func (p *publisher) register(ctx context.Context) (release.ID, error) {
 				By: p.s.by, Message: p.o.message, Commit: p.o.commit, Request: p.d.Request,
 			}, nil
 		})
-		if cluster.RefusedBy(err) != cluster.ClassSweeping || try == mostUploads {
+		class := cluster.RefusedBy(err)
+		swept := class == cluster.ClassSweeping || class == cluster.ClassUploadExpired
+		if !swept || try == mostUploads {
 			return id, err
 		}
+		p.unmark(ctx)
 		if err := p.upload(ctx); err != nil {
 			return "", err
 		}

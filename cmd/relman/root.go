@@ -19,23 +19,28 @@ type app struct {
 	settings *settings
 	cfg      config // read before the verb begins
 	began    bool   // the command line was understood and the verb has begun
+	root     *cobra.Command
+}
+
+func newApp(stdout, stderr io.Writer) *app {
+	a := &app{out: stdout, err: stderr, settings: newSettings(), cfg: defaultConfig()}
+	a.root = a.newRootCommand()
+	a.root.SetOut(stdout)
+	a.root.SetErr(stderr)
+	return a
 }
 
 // execute runs one command line and says how it ended: data on stdout, in the
 // chosen format also for a failure, and in words on stderr.
-func execute(ctx context.Context, args []string, stdout, stderr io.Writer) exitCode {
-	a := &app{out: stdout, err: stderr, settings: newSettings(), cfg: defaultConfig()}
-	root := a.newRootCommand()
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+func (a *app) execute(ctx context.Context, args []string) exitCode {
+	a.root.SetArgs(args)
+	err := a.root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
 	}
 	if !a.began {
 		err = usageError(err) // cobra's own errors are about the command line
-		a.cfg.Output, _ = root.PersistentFlags().GetString("output")
+		a.cfg.Output, _ = a.root.PersistentFlags().GetString("output")
 	}
 	f := failureOf(err)
 	a.printFailure(f)
@@ -104,7 +109,7 @@ func group(root *cobra.Command, id string, cmds ...*cobra.Command) {
 }
 
 func (a *app) addGlobalFlags(root *cobra.Command) {
-	f, d := root.PersistentFlags(), defaultConfig()
+	f, d := a.root.PersistentFlags(), defaultConfig()
 	f.StringP("site", "s", "", "the site (default: the only one)")
 	f.StringSlice("endpoints", nil, "etcd's endpoints (default: those of a relman dev that runs here, else "+devEtcdURL+")")
 	f.String("cacert", "", "PEM file with the CA of etcd's certificates")
@@ -114,7 +119,7 @@ func (a *app) addGlobalFlags(root *cobra.Command) {
 	f.String("password-file", "", "file, mode 0600, with the etcd password")
 	f.String("store", "", "where the objects are: s3://bucket/prefix?endpoint=https://… (default: where the cluster says)")
 	f.StringP("output", "o", d.Output, "table, wide, json, yaml or name")
-	f.BoolP("quiet", "q", false, "no progress, and no more than the last line")
+	f.BoolP("quiet", "q", false, "no progress, no more than the last line, and only warnings logged")
 	f.BoolP("verbose", "v", false, "log what is of use to a developer")
 	f.Bool("no-color", false, "no colours (also NO_COLOR)")
 	f.BoolP("yes", "y", false, "answer every question with yes")
@@ -156,18 +161,25 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	return f.withHint("`relman help` lists the commands")
 }
 
-// logger logs to stderr.
-func (a *app) logger() *slog.Logger { return newLogger(a.err, a.cfg.Verbose) }
+// logger logs to stderr: with -v also what is of use to a developer only, with
+// -q only what is wrong.
+func (a *app) logger() *slog.Logger {
+	level := slog.LevelInfo
+	switch {
+	case a.cfg.Verbose:
+		level = slog.LevelDebug
+	case a.cfg.Quiet:
+		level = slog.LevelWarn
+	}
+	return newLogger(a.err, level, !a.cfg.NoColor)
+}
 
 // storeURL is what was configured, "" for the cluster's own.
 func (a *app) storeURL() string { return a.cfg.Store }
 
 // publishFromDev is what `relman dev DIR` does with DIR.
 func (a *app) publishFromDev(ctx context.Context, c *cluster.Client, site release.Site, dir string) error {
-	s, err := newSession(ctx, c, site, a.cfg.Store, nil)
-	if err != nil {
-		return err
-	}
-	_, err = publish(ctx, s, publishOptions{askOptions: askOptions{wait: true, ifEpoch: anyEpoch}, dir: dir}, a.newUI())
+	s := newSession(c, site, a.cfg.Store, nil)
+	_, err := publish(ctx, s, publishOptions{askOptions: askOptions{wait: true, ifEpoch: anyEpoch}, dir: dir}, a.newUI())
 	return err
 }

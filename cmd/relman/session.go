@@ -38,6 +38,9 @@ func (a *app) connect(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !a.cfg.Verbose {
+		cfg.Log = nil // what goes wrong comes back as an error
+	}
 	client, err := cluster.Dial(ctx, cfg)
 	if err != nil {
 		return nil, a.dialError(err, cfg.Endpoints)
@@ -46,7 +49,7 @@ func (a *app) connect(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
-	return newSession(ctx, client, site, a.cfg.Store, cfg.Log)
+	return newSession(client, site, a.cfg.Store, cfg.Log), nil
 }
 
 // dialError adds what to do about an etcd that nobody named.
@@ -59,11 +62,11 @@ func (a *app) dialError(err error, endpoints []string) error {
 }
 
 // newSession is a session on a connection that there is; log may be nil.
-func newSession(_ context.Context, c *cluster.Client, site release.Site, storeURL string, log *slog.Logger) (*session, error) {
+func newSession(c *cluster.Client, site release.Site, storeURL string, log *slog.Logger) *session {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &session{client: c, site: site, url: storeURL, log: log, by: whoami()}, nil
+	return &session{client: c, site: site, url: storeURL, log: log, by: whoami()}
 }
 
 func (s *session) close() { _ = s.client.Close() } // nothing is under way any more
@@ -133,9 +136,6 @@ func resolveSite(ctx context.Context, c *cluster.Client, name string) (release.S
 // clusterConfig says how to reach etcd.
 func (a *app) clusterConfig() (cluster.Config, error) {
 	c := cluster.Config{Endpoints: a.endpoints(), Log: a.logger()}
-	if !a.cfg.Verbose {
-		c.Log = nil
-	}
 	var err error
 	if c.TLS, err = tlsConfig(a.cfg); err != nil {
 		return c, err

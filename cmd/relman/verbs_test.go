@@ -156,7 +156,7 @@ func TestBadInput(t *testing.T) {
 // is still under way, or came in between.
 func TestConflict(t *testing.T) {
 	l := newLab(t)
-	s, u := l.session(t), &ui{progress: newProgress(nil, false)}
+	s, u := l.session(), &ui{progress: newProgress(nil, false)}
 	o := patient()
 	o.wait = false
 	winner, _, f := l.publish(t.Context(), t, publishOptions{askOptions: o, dir: site(t, "first")})
