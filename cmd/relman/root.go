@@ -109,7 +109,7 @@ func group(root *cobra.Command, id string, cmds ...*cobra.Command) {
 }
 
 func (a *app) addGlobalFlags(root *cobra.Command) {
-	f, d := a.root.PersistentFlags(), defaultConfig()
+	f, d := root.PersistentFlags(), defaultConfig()
 	f.StringP("site", "s", "", "the site (default: the only one)")
 	f.StringSlice("endpoints", nil, "etcd's endpoints (default: those of a relman dev that runs here, else "+devEtcdURL+")")
 	f.String("cacert", "", "PEM file with the CA of etcd's certificates")
