@@ -90,6 +90,7 @@ func (n *node) claims(want ...*objectstore.Stored) error {
 // TestNode_joinsDuringRollout: a joiner holds the active release and the
 // rollout's before it counts, and then gets the previous one too.
 func TestNode_joinsDuringRollout(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	b := firstBuild()
 	r1, r2 := n.publish(b), n.publish(b.with("index.html", "two"))
@@ -106,6 +107,7 @@ func TestNode_joinsDuringRollout(t *testing.T) {
 
 // TestNode_joinsBeforeFirst: the first rollout of a site, with nothing active.
 func TestNode_joinsBeforeFirst(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	r1 := n.publish(firstBuild())
 	n.etcd.startRollout(r1.Manifest.ID())
@@ -118,6 +120,7 @@ func TestNode_joinsBeforeFirst(t *testing.T) {
 // TestNode_catchesUpBeforeItIsIn: what is active is fetched and served before
 // the leader lets the node in; it is not ready, and claims nothing.
 func TestNode_catchesUpBeforeItIsIn(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	n.etcd.setMember("")
 	r1 := n.publish(firstBuild())
@@ -134,6 +137,7 @@ func TestNode_catchesUpBeforeItIsIn(t *testing.T) {
 // TestNode_heldAlready: a rollout of what another buffer holds needs no fetch
 // and no fill.
 func TestNode_heldAlready(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	n.start()
 	b := firstBuild()
@@ -154,6 +158,7 @@ func TestNode_heldAlready(t *testing.T) {
 // TestNode_lowerEpoch: etcd that has forgotten is not obeyed, over a restart
 // too, until it is ahead again.
 func TestNode_lowerEpoch(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	n.start()
 	b := firstBuild()
@@ -195,6 +200,7 @@ func TestNode_lowerEpoch(t *testing.T) {
 // TestNode_withoutEtcd: a restart while etcd is down serves what was served,
 // says that it is not sure, and is not ready.
 func TestNode_withoutEtcd(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	n.start()
 	r1 := n.rollOut(firstBuild())
@@ -213,6 +219,7 @@ func TestNode_withoutEtcd(t *testing.T) {
 // TestNode_moreBuffers: a site's policy may want more buffers than the node
 // started with.
 func TestNode_moreBuffers(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	n.start()
 	b := firstBuild()

@@ -125,14 +125,14 @@ func TestNode_errors(t *testing.T) {
 			b := firstBuild()
 			n.rollOut(b)
 			var left atomic.Int32
-			left.Store(3)
+			left.Store(2)
 			n.setPoint(func(at string) error {
 				if at == point && left.Add(-1) >= 0 {
 					return errCrash
 				}
 				return nil
 			})
-			for i := range 5 {
+			for i := range 3 {
 				n.rollOut(b.with("index.html", fmt.Sprint("release ", i)).with(fmt.Sprint("new", i), "x"))
 			}
 			if left.Load() > 0 {
@@ -145,6 +145,7 @@ func TestNode_errors(t *testing.T) {
 // TestNode_lostAnswers: a transaction that was done although its answer was
 // lost is found out, not repeated blindly.
 func TestNode_lostAnswers(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	n.etcd.lost = map[string]int{"enter": 1, "retract": 2, "claim": 2}
 	n.start()
@@ -163,21 +164,22 @@ func TestNode_lostAnswers(t *testing.T) {
 
 // TestNode_restarts stops the node at random moments of a long history.
 func TestNode_restarts(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	b := firstBuild()
 	n.start()
 	n.rollOut(b)
 	for i := range 12 {
 		r := n.publish(b.with("index.html", fmt.Sprint("release ", i)).with(fmt.Sprint("n", i%4), "x"))
-		n.etcd.startRollout(r.Manifest.ID())
 		ctx, cancel := context.WithCancel(t.Context())
 		var steps atomic.Int32
 		n.setPoint(func(string) error {
-			if steps.Add(1) == int32(i%9) {
+			if steps.Add(1) == int32(1+i%6) { // a rollout comes by at least seven
 				cancel()
 			}
 			return nil
 		})
+		n.etcd.startRollout(r.Manifest.ID())
 		if i%3 > 0 {
 			<-ctx.Done()
 			n.halt()

@@ -62,8 +62,10 @@ func (b *buffer) id() release.ID {
 // spareName is where an inode waits for its place in a tree. The name says
 // what it should be, so that an attempt that was cut off is resumed by
 // looking, without a journal that could be wrong about the tree.
-func spareName(buffer string, id identity) string {
-	name := buffer + ".new/" + id.digest.Hex() + "-" + strconv.FormatInt(id.mtime, 10)
+func spareName(buffer string, id identity) string { return buffer + ".new/" + id.name() }
+
+func (id identity) name() string {
+	name := id.digest.Hex() + "-" + strconv.FormatInt(id.mtime, 10)
 	if id.exec {
 		name += "x"
 	}

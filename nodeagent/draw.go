@@ -100,8 +100,7 @@ func (f *fill) empty(q *part) error {
 // write draws one inode from verified bytes.
 func (f *fill) write(q *part, r io.Reader) error {
 	id := identityOf(q.file)
-	name := spareName(f.buf.name, id)
-	if err := f.create(name, q.file, r); err != nil {
+	if err := f.create(f.spare, id.name(), q.file, r); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -113,18 +112,20 @@ func (f *fill) write(q *part, r io.Reader) error {
 
 // create writes a file of the release under a name that nothing uses. On an
 // error there is no such file.
-func (f *fill) create(name string, file release.File, r io.Reader) (err error) {
-	trees := f.disk.trees
-	if err := trees.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+func (f *fill) create(in *os.Root, name string, file release.File, r io.Reader) (err error) {
+	w, err := in.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) { // an attempt before could not remove it
+		if err := in.Remove(name); err != nil {
+			return err
+		}
+		w, err = in.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	}
-	w, err := trees.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, trees.Remove(name))
+			err = errors.Join(err, in.Remove(name))
 		}
 	}()
 	buf := copyBuffers.Get().(*[128 << 10]byte)
@@ -141,7 +142,7 @@ func (f *fill) create(name string, file release.File, r io.Reader) (err error) {
 		return err
 	}
 	t := time.Unix(file.MTime, 0)
-	return trees.Chtimes(name, t, t)
+	return in.Chtimes(name, t, t)
 }
 
 // counting counts what is drawn.

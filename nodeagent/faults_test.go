@@ -68,6 +68,7 @@ func (s *faultyStore) Get(ctx context.Context, key string, offset, length int64)
 // class and name, the node serves on, and goes on by itself when it is right
 // again.
 func TestNode_storeErrors(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	faulty := &faultyStore{Store: n.shelf.store}
 	n.store = faulty
@@ -124,6 +125,7 @@ func TestNode_storeErrors(t *testing.T) {
 // TestNode_superseded: a newer rollout ends the fill of the one before, and
 // begins only when all of that has ended (N3).
 func TestNode_superseded(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	faulty := &faultyStore{Store: n.shelf.store}
 	n.store = faulty
@@ -162,6 +164,7 @@ func TestNode_superseded(t *testing.T) {
 // TestNode_aborted: after an abort the release is not claimed, and the
 // next rollout starts over.
 func TestNode_aborted(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	faulty := &faultyStore{Store: n.shelf.store}
 	n.store = faulty
@@ -248,6 +251,7 @@ func TestNode_tampered(t *testing.T) {
 
 // TestNode_lostDisk: all of the disk is gone; no claim outlives it.
 func TestNode_lostDisk(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	n.start()
 	b := firstBuild()
@@ -350,6 +354,7 @@ func TestNode_diskReadOnly(t *testing.T) {
 // TestNode_manifestOfAnother: what the store has under a name must be what was
 // registered.
 func TestNode_wrongManifest(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	n.start()
 	b := firstBuild()

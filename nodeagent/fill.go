@@ -42,6 +42,7 @@ type fill struct {
 	fetched func(n int64)
 	log     *slog.Logger
 
+	spare       *os.Root // <k>.new, opened by itself: a file in it is one step away
 	total, done atomic.Int64
 	mu          sync.Mutex // guards buf.spare while several draw
 	once        sync.Once  // for the failpoint after the first file
@@ -65,6 +66,10 @@ func (f *fill) run(ctx context.Context) error {
 	if err := f.prepare(&p, top); err != nil {
 		return err
 	}
+	if f.spare, err = f.disk.trees.OpenRoot(f.buf.spareDir()); err != nil {
+		return err
+	}
+	defer f.spare.Close() // only a handle
 	f.done.Store(f.total.Load() - p.draws())
 	if err := f.draw(ctx, &p); err != nil {
 		return full(err, &p, top)

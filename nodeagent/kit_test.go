@@ -44,9 +44,9 @@ func (b build) without(path string) build {
 	return b
 }
 
-func (b build) write(t testing.TB) string {
+// write writes the pages into a directory.
+func (b build) write(t testing.TB, dir string) string {
 	t.Helper()
-	dir := t.TempDir()
 	for path, p := range b {
 		name, mode := filepath.Join(dir, path), fs.FileMode(0o644)
 		if p.exec {
@@ -75,7 +75,12 @@ func newShelf() *shelf { return &shelf{store: objectstore.NewMemory()} }
 // publish stores a build as the next release.
 func (s *shelf) publish(t testing.TB, b build) *objectstore.Stored {
 	t.Helper()
-	scan, err := objectstore.Scan(t.Context(), b.write(t), objectstore.ScanOptions{})
+	return s.publishDir(t, b.write(t, t.TempDir()))
+}
+
+func (s *shelf) publishDir(t testing.TB, dir string) *objectstore.Stored {
+	t.Helper()
+	scan, err := objectstore.Scan(t.Context(), dir, objectstore.ScanOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,7 +123,7 @@ func (n *node) setPoint(f func(name string) error) {
 func (n *node) until(what string, ok func() error) {
 	n.t.Helper()
 	err := errors.New("never looked")
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(3 * time.Millisecond) {
 		if err = ok(); err == nil {
 			return
 		}
@@ -226,6 +226,7 @@ func (n *node) holds(want ...*objectstore.Stored) {
 
 // TestNode_life: join, publish, flip, roll back, roll out again.
 func TestNode_life(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	n.etcd.setMember("")
 	n.start()

@@ -135,5 +135,5 @@ func (f *fill) linkOrCopy(from, to string, q *part) error {
 		return err
 	}
 	defer src.Close() // only read
-	return f.create(to, q.file, &verifying{r: src, from: from, want: q.file.Digest})
+	return f.create(f.disk.trees, to, q.file, &verifying{r: src, from: from, want: q.file.Digest})
 }

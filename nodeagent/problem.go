@@ -40,22 +40,23 @@ func (e *noSpaceError) Error() string {
 	if e.files {
 		return fmt.Sprintf("disk full, needs %d files, has %d", e.needs, e.has)
 	}
-	return fmt.Sprintf("disk full, needs %s, has %s", size(e.needs), size(e.has))
+	return fmt.Sprintf("disk full, needs %s, has %s", size(e.needs, e.needs), size(e.has, e.needs))
 }
 
 func (e *noSpaceError) Unwrap() error { return syscall.ENOSPC }
 
-// size is a number of bytes for people.
-func size(n int64) string {
-	const unit = 1024
-	if n < unit {
-		return fmt.Sprintf("%d B", n)
+// size is a number of bytes for people, in the unit that suits another number:
+// two that are to be compared are said in one unit.
+func size(n, like int64) string {
+	const step = 1024
+	unit, name := int64(step), "KiB"
+	for _, next := range []string{"MiB", "GiB", "TiB"} {
+		if like < unit*step {
+			break
+		}
+		unit, name = unit*step, next
 	}
-	v, i := float64(n)/unit, 0
-	for ; v >= unit && i < 3; i++ {
-		v /= unit
-	}
-	return fmt.Sprintf("%.1f %ciB", v, "KMGT"[i])
+	return fmt.Sprintf("%.1f %s", float64(n)/float64(unit), name)
 }
 
 // problem says of an error what a status says of it. Only errors that can pass

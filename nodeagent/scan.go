@@ -47,7 +47,7 @@ func (d *disk) walk(name string, visit func(p string, info fs.FileInfo) error) e
 		}
 		for _, e := range entries {
 			q := path.Join(p, e.Name())
-			info, err := d.trees.Lstat(name + "/" + q)
+			info, err := e.Info()
 			if err != nil {
 				return err
 			}

@@ -55,7 +55,7 @@ func visit(h http.Handler, s *shelf) *visitor {
 			for _, f := range m.Files {
 				names = append(names, f.Path)
 			}
-			time.Sleep(200 * time.Microsecond)
+			time.Sleep(3 * time.Millisecond)
 		}
 	}()
 	return v
