@@ -14,6 +14,7 @@ import (
 // TestBadInput: each kind of bad input has its own exit code and an error that
 // names what is wrong, and changes nothing.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	good := filepath.Join("sample", "v1")
 	d := startDev(t, t.TempDir(), good)
 	before := d.active(t)

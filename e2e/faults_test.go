@@ -15,6 +15,7 @@ import (
 // the active release is served on, also by that node. With room, the same
 // publish succeeds.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	small := filepath.Join(l.dir, "n2")
 	if err := os.Mkdir(small, 0o755); err != nil {
@@ -59,6 +60,7 @@ func TestDiskFull(t *testing.T) {
 // nodes that met it, nothing flips, and the active release is served on. When the object
 // is whole again the same content can be published.
 func TestCorruptPack(t *testing.T) {
+	t.Parallel()
 	d := startDev(t, t.TempDir(), filepath.Join("sample", "v1"))
 	before := d.active(t)
 	known := d.packs(t)
@@ -132,6 +134,7 @@ func corrupt(t testing.TB, path string) (whole []byte) {
 // TestInterrupted: Ctrl-C in a publish says what goes on without it, with
 // exit code 130.
 func TestInterrupted(t *testing.T) {
+	t.Parallel()
 	d := startDev(t, t.TempDir(), filepath.Join("sample", "v1"))
 	before := d.active(t)
 	p := start(t, "publish", append(d.env, "RELMAN_FAILPOINTS=publish.after-packs=sleep:1s"),
@@ -159,6 +162,7 @@ func TestInterrupted(t *testing.T) {
 // TestUnchanged: publishing what is active already is a success that changes
 // nothing.
 func TestUnchanged(t *testing.T) {
+	t.Parallel()
 	d := startDev(t, t.TempDir(), filepath.Join("sample", "v1"))
 	before := d.active(t)
 	r := d.relman(t, "publish", filepath.Join("sample", "v1"), "-o", "json")

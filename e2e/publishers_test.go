@@ -42,6 +42,7 @@ func TestTwoPublishers_oneWins(t *testing.T) {
 
 // TestTwoPublishers_queue: with --queue the second one waits, and then wins.
 func TestTwoPublishers_queue(t *testing.T) {
+	t.Parallel()
 	const rounds = 10
 	d := startDev(t, t.TempDir())
 	for round := range rounds {

@@ -27,6 +27,7 @@ func TestRealSites(t *testing.T) {
 // TestRestart: everything stopped and started again serves the same release
 // before anything is published.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	state := t.TempDir()
 	d := startDev(t, state, filepath.Join("sample", "v1"))
 	d.expectSite(t, "www", filepath.Join("sample", "v1"))
@@ -45,6 +46,7 @@ func TestRestart(t *testing.T) {
 
 // TestEtcdctl: operators look at the truth with plain etcdctl.
 func TestEtcdctl(t *testing.T) {
+	t.Parallel()
 	d := startDev(t, t.TempDir(), filepath.Join("sample", "v1"))
 	out := must(t, d.env, programs(t).etcdctl, "get", "/relman/v1/sites/www/active").stdout
 	lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
