@@ -10,7 +10,7 @@ import (
 // every node with its input after each step.
 func TestRealSites(t *testing.T) {
 	docs, mkt := realSite(t, "docs.tar.zst", "docs-linux"), realSite(t, "mkt.tar.zst", "mkt")
-	d := startDev(t, t.TempDir())
+	d := startDev(t, roomyDir(t))
 	for _, v := range []string{"v1", "v2", "v3"} {
 		r := d.relman(t, "publish", filepath.Join(docs, v), "-s", "www")
 		t.Log(r.stdout + r.stderr)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -36,11 +37,33 @@ func realSite(t testing.TB, archive, folder string) string {
 		t.Fatal(err)
 	}
 	defer z.Close()
-	to := t.TempDir()
+	to := roomyDir(t)
 	if err := untar(z, to); err != nil {
 		t.Fatalf("unpack %s: %v", archive, err)
 	}
 	return filepath.Join(to, folder)
+}
+
+// roomyDir is a folder for gigabytes of files: in memory where there is plenty,
+// because on a disk most of a test's time would go to making four nodes' trees
+// durable on one device.
+func roomyDir(t testing.TB) string {
+	t.Helper()
+	const shm, plenty = "/dev/shm", 8 << 30
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(shm, &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < plenty {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(shm, "relman-e2e-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // skip skips a test loudly; where skips are forbidden it fails.
