@@ -168,8 +168,11 @@ func (s *session) ask(ctx context.Context, v *cluster.View, d cluster.Desired, o
 			return v, oerr
 		}
 		again := o.queue || o.supersede && class == cluster.ClassConflict && try < mostTries
-		if raced && !again {
+		switch {
+		case raced && !again:
 			return v, conflict(now)
+		case !raced && try == mostTries:
+			return v, err
 		}
 		if v, err = s.ground(ctx, o, u); err != nil {
 			return v, err

@@ -136,6 +136,18 @@ func TestConfig_daemons(t *testing.T) {
 	}
 }
 
+// TestConfig_reachesDaemons: the same, through the command line.
+func TestConfig_reachesDaemons(t *testing.T) {
+	configured(t, "agent:\n  node-id: Web!\n")
+	if code, _, errs := relman(t, "agent"); code != exitUsage || !strings.Contains(errs, "Web!") {
+		t.Errorf("exit %d %s", code, errs)
+	}
+	configured(t, "", "RELMAN_DEV_NODES=many")
+	if code, _, errs := relman(t, "dev"); code != exitUsage || !strings.Contains(errs, "dev.nodes") {
+		t.Errorf("exit %d %s", code, errs)
+	}
+}
+
 // TestConfig_wrong: what is wrong is said, and nothing is done.
 func TestConfig_wrong(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -84,15 +84,21 @@ func (s *session) openStore(ctx context.Context) error {
 		}
 		return err
 	}
-	if !loopbackStore(info.Store) {
-		info.AccessKey, info.SecretKey = "", "" // credentials in etcd are for this machine's own store only
-	}
-	st, err := openStore(info, s.url)
+	st, err := openStore(ownCredentials(info), s.url)
 	if err != nil {
 		return err
 	}
 	s.store = objectstore.Retry(st, s.log)
 	return nil
+}
+
+// ownCredentials takes the credentials out of a cluster's entry unless they are
+// for a store on this machine: nobody else's are to stand in etcd.
+func ownCredentials(info cluster.Info) cluster.Info {
+	if !loopbackStore(info.Store) {
+		info.AccessKey, info.SecretKey = "", ""
+	}
+	return info
 }
 
 // loopbackStore reports whether a store is reached on this machine only.

@@ -265,6 +265,25 @@ func TestInterrupt_after(t *testing.T) {
 	}
 }
 
+// TestAbort: the one who waits is told who ended it.
+func TestAbort(t *testing.T) {
+	l := newLab(t).withManager(t)
+	done := make(chan *failure, 1)
+	dir := site(t, "a")
+	go func() {
+		_, _, f := l.publish(t.Context(), t, publishOptions{askOptions: patient(), dir: dir})
+		done <- f
+	}()
+	l.await(t, "it is under way", func(v *cluster.View) bool { return v.Rollout.Exists() })
+	code, out, errs := l.relman(t, "abort", "-m", "wrong branch")
+	if code != exitOK || !strings.HasPrefix(out, "ABORTED") {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+	if f := <-done; f == nil || f.code != exitConflict || f.class != cluster.ClassAborted || !strings.Contains(f.Error(), whoami()) {
+		t.Errorf("%+v", f)
+	}
+}
+
 // TestNotReady: without nodes a rollout fails at its deadline.
 func TestNotReady(t *testing.T) {
 	l := newLab(t).withManager(t)
