@@ -48,6 +48,26 @@ func TestObserve(t *testing.T) {
 	}
 }
 
+// TestObserve_aNodeThatTalksNonsense: what one node says of itself cannot stop
+// the site; it is as if it had said nothing.
+func TestObserve_aNodeThatTalksNonsense(t *testing.T) {
+	w := newWorld(t, dial(t))
+	bad, good := w.nodes[0].Node, w.nodes[1].Node
+	for _, n := range []release.NodeID{bad, good} {
+		w.put(StatusKey(n, w.site), `{"state":"serving"}`)
+	}
+	for _, key := range []string{LiveKey(bad), StatusKey(bad, w.site)} {
+		w.put(key, "fine")
+	}
+	v := w.view()
+	if _, ok := v.Live[bad]; ok || len(v.Live) != 1 {
+		t.Errorf("live: %v", v.Live)
+	}
+	if _, ok := v.Status[bad]; ok || v.Status[good].State != NodeServing {
+		t.Errorf("statuses: %v", v.Status)
+	}
+}
+
 func TestObserve_refusesWhatItCannotRead(t *testing.T) {
 	c := dial(t)
 	if _, err := c.Observe(t.Context(), release.Site(clustertest.Name("nowhere"))); !errors.Is(err, ErrNotFound) {
@@ -66,7 +86,6 @@ func TestObserve_refusesWhatItCannotRead(t *testing.T) {
 		MemberKey(w.site, "n"):                 "perhaps",
 		MembersPrefix(w.site) + "N":            "in",
 		ResultKey(w.site, "01R"):               "",
-		StatusKey(w.nodes[0].Node, w.site):     "fine",
 		VerdictsPrefix(w.site) + "the-bad-one": "bad",
 	} {
 		had := w.get(key)

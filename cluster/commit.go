@@ -36,9 +36,13 @@ func (c *Client) commit(ctx context.Context, t Txn, lease clientv3.LeaseID) (int
 	for try := 0; ; try++ {
 		resp, sent, err := c.send(ctx, t, lease)
 		if err == nil {
-			return outcome(t, resp)
+			rev, err := outcome(t, resp)
+			return rev, uncertain(err, unknown)
 		}
 		v := judge(err)
+		if v == full && sent {
+			return c.afterFull(ctx, t, err)
+		}
 		unknown = unknown || v == lost && sent
 		switch {
 		case unknown:
@@ -55,6 +59,37 @@ func (c *Client) commit(ctx context.Context, t Txn, lease clientv3.LeaseID) (int
 		}
 		return 0, c.translate(ctx, t.Name, err)
 	}
+}
+
+// uncertain: a refusal says of an earlier copy, whose fate is unknown, that it
+// cannot commit any more only if the guard will never hold again, which is so for
+// a revision that has passed. A freeze can be lifted while the copy is on its way.
+func uncertain(err error, unknown bool) error {
+	r, refused := errors.AsType[*Refusal](err)
+	if !unknown || !refused || r.Guard.Field == Mod && r.Guard.Rev != 0 || r.Guard.Class == ClassNotLeader {
+		return err
+	}
+	return fmt.Errorf("%w of an earlier copy, after a refusal: %w", ErrUnknown, err)
+}
+
+// afterFull finds out what became of a transaction that etcd answered with "no
+// space": the one that crosses the quota is carried out and answered so all the
+// same.
+func (c *Client) afterFull(ctx context.Context, t Txn, cause error) (int64, error) {
+	full := c.translate(ctx, t.Name, cause)
+	if t.Mark == nil {
+		return 0, full
+	}
+	r, err := c.read(ctx, t.Name, clientv3.OpGet(t.Mark.Key))
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrUnknown, full)
+	}
+	for _, kv := range ranged(r, 0) {
+		if string(kv.Value) == t.Mark.Value {
+			return kv.ModRevision, nil
+		}
+	}
+	return 0, full
 }
 
 // send sends one copy. clientv3 does not send it again by itself unless

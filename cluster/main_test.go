@@ -80,7 +80,8 @@ func record(seq uint64) ReleaseRecord {
 func newWorld(t testing.TB, c *Client) *world {
 	t.Helper()
 	w := &world{t: t, c: c, site: release.Site(clustertest.Name("site")), r1: id(1), r2: id(2)}
-	w.nodes = []Self{{Node: release.NodeID(clustertest.Name("n1")), Group: "main"}, {Node: release.NodeID(clustertest.Name("n2")), Group: "main"}}
+	live := Live{Boot: "01BOOT", Addr: "http://127.0.0.1:1", Version: "v0"}
+	w.nodes = []Self{{release.NodeID(clustertest.Name("n1")), "main", live}, {release.NodeID(clustertest.Name("n2")), "main", live}}
 	if err := c.CreateSite(t.Context(), w.site, DefaultPolicy()); err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +101,7 @@ func newWorld(t testing.TB, c *Client) *world {
 	seed(RolloutKey(s), encode(Rollout{Release: w.r2, Buffer: 1, Flip: "01FLIP2", Started: day, Deadline: day.Add(time.Hour), Request: "01REQ2"}))
 	for _, n := range w.nodes {
 		seed(JoinKey(n.Node), encode(Join{Sites: []release.Site{s}, Group: n.Group}))
-		seed(LiveKey(n.Node), encode(Live{Boot: "01BOOT", Addr: "http://127.0.0.1:1", Version: "v0"}))
+		seed(LiveKey(n.Node), encode(n.Live))
 		seed(MemberKey(s, n.Node), string(MemberIn))
 		seed(ClaimKey(s, 0, n.Group, n.Node), string(w.r1))
 		seed(ClaimKey(s, 1, n.Group, n.Node), string(w.r2))

@@ -86,6 +86,10 @@ func TestMembers_oneDies(t *testing.T) {
 			go func() { _ = members[victim].Close() }()
 		}
 		clustertest.Until(t, 20*time.Second, func() error {
+			// As if the request had been made anew.
+			if _, err := c.kv.Delete(within(t, 10*time.Second), ResultKey(w.site, "01REQ2")); err != nil {
+				return err
+			}
 			v, err := c.Observe(within(t, 10*time.Second), w.site)
 			if errors.Is(err, ErrUnavailable) {
 				return err

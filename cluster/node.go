@@ -37,7 +37,7 @@ func (c *Client) Node(self Self, live Live, join Join) *Node {
 	if self.Group == "" {
 		self.Group = release.DefaultGroup
 	}
-	join.Group = self.Group
+	self.Live, join.Group = live, self.Group
 	if join.Sites == nil {
 		join.Sites = []release.Site{}
 	}

@@ -241,7 +241,7 @@ func TestNode_sessionOverACut(t *testing.T) {
 
 func TestNode_claims(t *testing.T) {
 	w := newWorld(t, dial(t))
-	n := w.c.Node(w.nodes[0], Live{}, Join{})
+	n := w.c.Node(w.nodes[0], w.nodes[0].Live, Join{})
 	ctx := within(t, 20*time.Second)
 	held, entered, err := n.Claims(ctx, w.site)
 	if err != nil || !entered || len(held) != 3 || held[0] != w.r1 || held[1] != w.r2 || held[2] != "" {

@@ -15,8 +15,9 @@ import (
 )
 
 // Observe reads all that a decision about a site can rest on, in one
-// transaction at one revision. ErrNotFound: there is no such site. A value that
-// does not parse is an error that names its key: nothing is decided on a part.
+// transaction at one revision. ErrNotFound: there is no such site. A value of the
+// site that does not parse is an error that names its key: nothing is decided on
+// a part.
 func (c *Client) Observe(ctx context.Context, site release.Site) (*View, error) {
 	what := "observe " + string(site)
 	// Not the whole subtree: the history is long and nothing rests on it.
@@ -174,13 +175,15 @@ func (v *View) takeNode(rest string, kv *mvccpb.KeyValue) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", kv.Key, err)
 	}
+	// What a node says of itself it may say wrongly: then it is as if it had said
+	// nothing, and the other nodes' site goes on.
 	switch kind {
 	case "live":
-		return decodeInto(kv, v.Live, n)
+		decodeInto(kv, v.Live, n)
 	case "join":
-		return decodeInto(kv, v.Joins, n)
+		decodeInto(kv, v.Joins, n)
 	case "status/" + string(v.Site):
-		return decodeInto(kv, v.Status, n)
+		decodeInto(kv, v.Status, n)
 	}
 	return nil
 }
@@ -222,9 +225,9 @@ func entry[T any](kv *mvccpb.KeyValue, e *Entry[T]) error {
 	return nil
 }
 
-func decodeInto[K comparable, T any](kv *mvccpb.KeyValue, into map[K]T, at K) error {
+func decodeInto[K comparable, T any](kv *mvccpb.KeyValue, into map[K]T, at K) {
 	var v T
-	err := decode(string(kv.Key), kv.Value, &v)
-	into[at] = v
-	return err
+	if decode(string(kv.Key), kv.Value, &v) == nil {
+		into[at] = v
+	}
 }

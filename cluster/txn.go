@@ -132,6 +132,13 @@ func replaced(v *View) []RequestID {
 	return all[max(0, len(all)-mostReplaced):]
 }
 
+// openGuard: the request has no result yet. A request that has ended stays
+// ended: a copy of a flip that was refused, by a freeze say, and comes once more
+// when the freeze is gone must not carry it out after all.
+func openGuard(v *View) Guard {
+	return absent(ResultKey(v.Site, v.Desired.Value.Request), ClassConflict)
+}
+
 // freezeGuard: no freeze, or for a rollback the very freeze that allows it.
 func freezeGuard(v *View, mode Kind) Guard {
 	if mode == Rollback && v.Freeze.Exists() && v.Freeze.Value.AllowRollback {
@@ -149,6 +156,7 @@ func StartRollout(f Fence, v *View, r Rollout) Txn {
 		Guards: []Guard{
 			f.guard(),
 			unchanged(DesiredKey(v.Site), v.Desired.Mod, ClassConflict),
+			openGuard(v),
 			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
 			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
 			unchanged(ConfigKey(v.Site), v.Policy.Mod, ClassPolicyChanged),
@@ -194,6 +202,7 @@ func Flip(f Fence, v *View, a Active) Txn {
 			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
 			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
 			unchanged(DesiredKey(v.Site), v.Desired.Mod, ClassConflict),
+			openGuard(v),
 			freezeGuard(v, d.Mode),
 			absent(VerdictKey(v.Site, a.Release), ClassYanked),
 			created(ReleaseKey(v.Site, a.Release), rec.Create, ClassReleaseGone),
@@ -231,6 +240,7 @@ func End(f Fence, v *View, r Result) Txn {
 		Guards: []Guard{
 			f.guard(),
 			unchanged(DesiredKey(v.Site), v.Desired.Mod, ClassConflict),
+			openGuard(v),
 			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
 		},
 		Ops: supersede(v, r.At),
@@ -285,7 +295,13 @@ func SetFreeze(site release.Site, now Entry[Freeze], z *Freeze) Txn {
 type Self struct {
 	Node  release.NodeID
 	Group release.Group
+	Live  Live // of this boot, as it stands in etcd
 }
+
+// liveGuard: the session of this very boot lives. Another process with the
+// same node id, or a request of an earlier boot that was long under way, does
+// not speak for this disk.
+func (s Self) liveGuard() Guard { return valueIs(LiveKey(s.Node), encode(s.Live), ClassNotLive) }
 
 func (s Self) inGuard(site release.Site) Guard {
 	return valueIs(MemberKey(site, s.Node), string(MemberIn), ClassNotMember)
@@ -309,6 +325,7 @@ func Retract(s Self, v *NodeView) Txn {
 			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
 			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
 			s.inGuard(v.Site),
+			s.liveGuard(),
 		},
 		Ops: []Op{s.claim(v.Site, r.Buffer, "")},
 	}
@@ -323,6 +340,7 @@ func ClaimReady(s Self, v *NodeView) Txn {
 		Guards: []Guard{
 			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
 			s.inGuard(v.Site),
+			s.liveGuard(),
 		},
 		Ops: []Op{s.claim(v.Site, r.Buffer, r.Release)},
 	}
@@ -338,6 +356,7 @@ func Enter(s Self, v *NodeView, held []release.ID) Txn {
 			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
 			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
 			s.inGuard(v.Site),
+			s.liveGuard(),
 		},
 	}
 	for k, id := range held {
@@ -353,7 +372,7 @@ func Enter(s Self, v *NodeView, held []release.ID) Txn {
 func Lower(s Self, site release.Site, buffers []int) Txn {
 	t := Txn{
 		Name:   fmt.Sprintf("lower the claims of %s on %s", s.Node, site),
-		Guards: []Guard{s.inGuard(site)},
+		Guards: []Guard{s.inGuard(site), s.liveGuard()},
 	}
 	for _, k := range buffers {
 		t.Guards = append(t.Guards, present(ClaimKey(site, k, s.Group, s.Node), ClassNotMember))

@@ -122,6 +122,7 @@ var txnTests = []struct {
 			{"somebody else asked", func(w *world) { w.again(DesiredKey(w.site)) }, ClassConflict},
 			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
 			{"a rollout started", func(w *world) { w.put(RolloutKey(w.site), "{}") }, ClassRolloutChanged},
+			{"the request has ended", func(w *world) { w.put(ResultKey(w.site, "01REQ2"), "{}") }, ClassConflict},
 			{"the policy changed", func(w *world) { w.again(ConfigKey(w.site)) }, ClassPolicyChanged},
 			{"the site was frozen", func(w *world) { w.put(FreezeKey(w.site), encode(Freeze{By: "op"})) }, ClassFrozen},
 			{"the release was yanked", func(w *world) { w.put(VerdictKey(w.site, w.r2), "bad") }, ClassYanked},
@@ -139,6 +140,7 @@ var txnTests = []struct {
 			{"no rollout", func(w *world) { w.del(RolloutKey(w.site)) }, ClassRolloutChanged},
 			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
 			{"put out", func(w *world) { w.put(MemberKey(w.site, w.nodes[0].Node), "out") }, ClassNotMember},
+			{"another process has the node id", func(w *world) { w.put(LiveKey(w.nodes[0].Node), encode(Live{Boot: "01OTHER"})) }, ClassNotLive},
 		},
 	},
 	{
@@ -151,6 +153,7 @@ var txnTests = []struct {
 		breaches: []breach{
 			{"another rollout", func(w *world) { w.again(RolloutKey(w.site)) }, ClassRolloutChanged},
 			{"no member any more", func(w *world) { w.del(MemberKey(w.site, w.nodes[0].Node)) }, ClassNotMember},
+			{"another process has the node id", func(w *world) { w.put(LiveKey(w.nodes[0].Node), encode(Live{Boot: "01OTHER"})) }, ClassNotLive},
 		},
 	},
 	{
@@ -212,6 +215,7 @@ var txnTests = []struct {
 		breaches: []breach{
 			{"another manager leads", func(w *world) { w.anew(w.fence.Key) }, ClassNotLeader},
 			{"somebody else asked", func(w *world) { w.again(DesiredKey(w.site)) }, ClassConflict},
+			{"the request has ended", func(w *world) { w.put(ResultKey(w.site, "01REQ2"), "{}") }, ClassConflict},
 			{"another rollout", func(w *world) { w.again(RolloutKey(w.site)) }, ClassRolloutChanged},
 		},
 	},
@@ -242,6 +246,7 @@ var txnTests = []struct {
 			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
 			{"another rollout", func(w *world) { w.again(RolloutKey(w.site)) }, ClassRolloutChanged},
 			{"put out", func(w *world) { w.put(MemberKey(w.site, w.nodes[0].Node), "out") }, ClassNotMember},
+			{"another process has the node id", func(w *world) { w.put(LiveKey(w.nodes[0].Node), encode(Live{Boot: "01OTHER"})) }, ClassNotLive},
 		},
 	},
 	{
@@ -255,6 +260,7 @@ var txnTests = []struct {
 			{"put out", func(w *world) { w.put(MemberKey(w.site, w.nodes[0].Node), "out") }, ClassNotMember},
 			{"never entered with buffer 0", func(w *world) { w.del(ClaimKey(w.site, 0, "main", w.nodes[0].Node)) }, ClassNotMember},
 			{"never entered with buffer 1", func(w *world) { w.del(ClaimKey(w.site, 1, "main", w.nodes[0].Node)) }, ClassNotMember},
+			{"another process has the node id", func(w *world) { w.put(LiveKey(w.nodes[0].Node), encode(Live{Boot: "01OTHER"})) }, ClassNotLive},
 		},
 	},
 	{
@@ -291,6 +297,7 @@ func flipBreaches(frozen Class, freeze func(w *world)) []breach {
 		{"another rollout", func(w *world) { w.again(RolloutKey(w.site)) }, ClassRolloutChanged},
 		{"aborted", func(w *world) { w.del(RolloutKey(w.site)) }, ClassRolloutChanged},
 		{"somebody else asked", func(w *world) { w.again(DesiredKey(w.site)) }, ClassConflict},
+		{"the request has ended", func(w *world) { w.put(ResultKey(w.site, "01REQ2"), "{}") }, ClassConflict},
 		{"another freeze", freeze, frozen},
 		{"the release was yanked", func(w *world) { w.put(VerdictKey(w.site, w.r2), "yanked") }, ClassYanked},
 		{"the release is gone", func(w *world) { w.del(ReleaseKey(w.site, w.r2)) }, ClassReleaseGone},

@@ -23,7 +23,7 @@ type fakeNode struct {
 func (n *fakeNode) run(ctx context.Context) {
 	f, id := n.fake, n.self.Node
 	f.put(cluster.JoinKey(id), cluster.Join{Group: n.self.Group})
-	f.put(cluster.LiveKey(id), cluster.Live{Boot: "boot-" + string(id)})
+	f.put(cluster.LiveKey(id), n.self.Live)
 	defer f.drop(cluster.LiveKey(id), cluster.StatusKey(id, n.site))
 	for {
 		f.mu.Lock()
@@ -138,4 +138,9 @@ func (p *publisher) ask(d cluster.Desired) cluster.RequestID {
 func (p *publisher) publish(n int) cluster.RequestID {
 	p.register(n)
 	return p.ask(cluster.Desired{Mode: cluster.Publish, Release: rel(n)})
+}
+
+// selfOf is a node as its own transactions know it.
+func selfOf(id release.NodeID) cluster.Self {
+	return cluster.Self{Node: id, Group: release.DefaultGroup, Live: cluster.Live{Boot: "boot-" + string(id)}}
 }

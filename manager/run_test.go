@@ -334,7 +334,7 @@ func TestRun_newSite(t *testing.T) {
 		if _, err := w.commit(cluster.CreateSite("mkt", cluster.DefaultPolicy(), catalog)); err != nil {
 			t.Fatal(err)
 		}
-		n := &fakeNode{fake: w.fake, self: cluster.Self{Node: "mkt-1", Group: "main"}, site: "mkt", fill: time.Second}
+		n := &fakeNode{fake: w.fake, self: selfOf("mkt-1"), site: "mkt", fill: time.Second}
 		w.start(n.run)
 		mkt := publisher{fake: w.fake, site: "mkt"}
 		mkt.publish(7)

@@ -65,7 +65,7 @@ func (w *world) manager(id string) (*Manager, func()) {
 
 // node runs a node that needs so long to fill a buffer.
 func (w *world) node(id release.NodeID, fill time.Duration) (stop func()) {
-	n := &fakeNode{fake: w.fake, self: cluster.Self{Node: id, Group: release.DefaultGroup}, site: www, fill: fill}
+	n := &fakeNode{fake: w.fake, self: selfOf(id), site: www, fill: fill}
 	return w.start(n.run)
 }
 
