@@ -94,10 +94,9 @@ func (f *fill) run(ctx context.Context) error {
 func (f *fill) look(ctx context.Context) (err error) {
 	b := f.buf
 	if b.wipe {
-		if err := errors.Join(f.disk.trees.RemoveAll(b.name), f.disk.trees.RemoveAll(b.spareDir())); err != nil {
+		if err := f.wipe(); err != nil {
 			return err
 		}
-		b.found, b.spare, b.wipe = nil, nil, false
 	}
 	if b.manifest != nil {
 		b.found = &tree{name: b.name, files: b.manifest.Files}
@@ -111,6 +110,17 @@ func (f *fill) look(ctx context.Context) (err error) {
 		b.spare, err = f.disk.scanSpare(ctx, b, f.workers)
 	}
 	return err
+}
+
+// wipe removes a tree that cannot be believed, not even when it reads well.
+func (f *fill) wipe() error {
+	b := f.buf
+	b.wipe = true
+	if err := errors.Join(f.disk.trees.RemoveAll(b.name), f.disk.trees.RemoveAll(b.spareDir())); err != nil {
+		return err
+	}
+	b.found, b.spare, b.wipe = nil, nil, false
+	return nil
 }
 
 // prepare makes room: what an earlier attempt drew for another release goes,

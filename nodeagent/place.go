@@ -28,10 +28,9 @@ func (f *fill) place(p *plan, top *os.File) (err error) {
 		return err
 	}
 	if err := syncAll(top); err != nil {
-		// What the cache holds now may never have reached the disk, and
-		// reading it would not tell.
-		b.wipe = true
-		return err
+		// What the cache holds now may never have reached the disk, and reading
+		// it would not tell, not after a restart either.
+		return errors.Join(err, f.wipe())
 	}
 	if err := writeDurably(f.disk.trees, b.manifestFile(), f.want.Manifest.Raw()); err != nil {
 		return err
