@@ -61,6 +61,11 @@ func enteredNodes(v *cluster.View) []release.NodeID {
 // of is how many have to show it: a node that is not live cannot.
 func (s showing) of() int { return len(s.done) + len(s.late) }
 
+// converged: every node that can show it does, and there is one that can.
+func (s showing) converged() bool {
+	return len(s.late) == 0 && (len(s.done) > 0 || len(s.dead) == 0)
+}
+
 // text is "4/4 serving, skew 2.1 ms".
 func (s showing) text() string {
 	text := fmt.Sprintf("%d/%d serving", len(s.done), s.of())
@@ -89,10 +94,10 @@ func (f *follower) toConvergence(ctx context.Context) error {
 	err := f.s.client.Follow(ctx, f.s.site, func(v *cluster.View) bool {
 		f.v, f.shows = v, shown(v, f.result.Epoch)
 		f.u.progress.set(int64(len(f.shows.done)), int64(f.shows.of()), f.shows.text()+lateText(v, f.shows.late))
-		return len(f.shows.late) == 0
+		return f.shows.converged()
 	})
 	f.out.Shown = &count{len(f.shows.done), f.shows.of()}
-	if len(f.shows.late) > 0 {
+	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
 		}

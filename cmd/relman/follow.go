@@ -192,6 +192,15 @@ func (f *follower) notFlipped(why *failure) *failure {
 	return why
 }
 
+// undecided: the wait is over, the request is not. What is live later is not
+// for this command to say.
+func (f *follower) undecided(why *failure) *failure {
+	why.out = &f.out
+	f.out.State = stateUnknown
+	f.u.end("UNDECIDED", fmt.Sprintf("%s was %s: %s", f.s.site, orNothing(f.out.Active), why.Error()))
+	return why
+}
+
 // resultFailure is the failure that a result other than success means.
 func resultFailure(r cluster.Result) *failure {
 	f := &failure{code: exitConflict, class: cluster.ClassConflict, text: string(r.State)}
@@ -220,12 +229,12 @@ func (f *follower) cut(ctx context.Context, err error) error {
 		switch {
 		case errors.Is(err, errNoResult):
 			why := &failure{code: exitUnknown, class: classTimeout, text: "no manager ended it in time: " + goesOn, hint: "does a manager run? " + next, err: err}
-			return f.notFlipped(why)
+			return f.undecided(why)
 		case ctx.Err() != nil:
-			return f.notFlipped(&failure{code: exitInterrupted, class: classInterrupted, text: "interrupted: " + goesOn, hint: next, err: err})
+			return f.undecided(&failure{code: exitInterrupted, class: classInterrupted, text: "interrupted: " + goesOn, hint: next, err: err})
 		}
 		why := failureOf(err)
-		return f.notFlipped(&failure{code: exitUnknown, class: why.class, text: why.Error() + ": " + goesOn, hint: next, err: err})
+		return f.undecided(&failure{code: exitUnknown, class: why.class, text: why.Error() + ": " + goesOn, hint: next, err: err})
 	}
 	if ctx.Err() != nil {
 		f.u.end("LIVE", f.liveText())

@@ -43,6 +43,7 @@ const (
 	stateAsked     state = "asked"     // asked for, not waited for
 	stateDryRun    state = "dry-run"   // nothing was done
 	stateDone      state = "done"      // of commands that are not about a flip
+	stateUnknown   state = "unknown"   // it goes on without this command, or may have happened
 	stateFailed    state = "failed"
 )
 

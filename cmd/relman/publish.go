@@ -151,6 +151,9 @@ func (p *publisher) prepare(ctx context.Context) (outcome, error) {
 	}
 	out.Upload = p.uploaded(began)
 	if p.unchanged() {
+		if err := p.stillSo(ctx); err != nil {
+			return out, err
+		}
 		out.State, out.Release, out.Epoch = stateUnchanged, out.Active, p.v.Active.Value.Epoch
 		p.u.end("UNCHANGED", fmt.Sprintf("%s = %s: %s, all as in the build", p.s.site, out.Active, plural(out.Upload.Files, "file")))
 		return out, nil
@@ -160,6 +163,18 @@ func (p *publisher) prepare(ctx context.Context) (outcome, error) {
 	}
 	p.u.step("uploaded", time.Since(began), string(p.d.Release)+"   "+uploadText(out.Upload))
 	return out, nil
+}
+
+// stillSo: nothing was asked for or flipped while the build was read.
+func (p *publisher) stillSo(ctx context.Context) error {
+	now, err := p.s.client.Observe(ctx, p.s.site)
+	if err != nil {
+		return err
+	}
+	if now.Active.Mod != p.v.Active.Mod || now.Desired.Mod != p.v.Desired.Mod {
+		return conflict(now)
+	}
+	return nil
 }
 
 // open opens the store and reads the base: the release that is active.
@@ -265,6 +280,9 @@ func (p *publisher) dryRun(ctx context.Context, out outcome, began time.Time) (o
 	out.State, out.Upload = stateDryRun, p.uploaded(began)
 	what := uploadText(out.Upload)
 	if p.unchanged() {
+		if err := p.stillSo(ctx); err != nil {
+			return out, err
+		}
 		what += ", all as in what is active"
 	}
 	p.u.end("DRY RUN", fmt.Sprintf("%s stays %s: %s", p.s.site, orNothing(out.Active), what))

@@ -115,7 +115,7 @@ func reached(v *cluster.View, what string, id release.ID) bool {
 	case waitActive:
 		return active
 	default:
-		return active && len(shown(v, v.Active.Value.Epoch).late) == 0
+		return active && shown(v, v.Active.Value.Epoch).converged()
 	}
 }
 
