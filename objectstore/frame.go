@@ -12,7 +12,6 @@ const (
 	frameTarget = 1 << 20 // raw bytes of small files that share a frame
 	maxFrame    = 8 << 20 // raw bytes of any frame: a file above it is cut into pieces
 	packTarget  = 8 << 20 // stored bytes at which a pack is closed
-	maxRatio    = 1000    // a frame never decompresses to more than this many times its size
 )
 
 // encoders are shared: one compresses for many goroutines, one frame each.

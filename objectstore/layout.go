@@ -266,7 +266,7 @@ func (l *Layout) checkFrame(f frameRef) error {
 		return fmt.Errorf("no pack %d", f.Pack)
 	case f.Offset < 0 || f.Size < 1 || f.Offset > l.packs[f.Pack].Size-f.Size:
 		return fmt.Errorf("a frame outside its pack")
-	case f.Raw < 1 || f.Raw > maxFrame || f.Raw/maxRatio > f.Size:
+	case f.Raw < 1 || f.Raw > maxFrame:
 		return fmt.Errorf("a frame of %d bytes out of %d", f.Raw, f.Size)
 	}
 	return nil

@@ -82,6 +82,8 @@ func (s *S3) Put(ctx context.Context, key string, body []byte, create bool) erro
 		}
 		o.SetMatchETagExcept("*")
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, mostPut, errors.New("an object was not taken within 5 minutes"))
+	defer cancel()
 	_, err := s.client.PutObject(ctx, s.url.Bucket, s.url.Prefix+key, bytes.NewReader(body), int64(len(body)), o)
 	if err != nil {
 		return s.translate("put", key, err)
@@ -106,8 +108,10 @@ func (s *S3) Get(ctx context.Context, key string, offset, length int64) (io.Read
 		}
 	}
 	core := minio.Core{Client: s.client}
-	body, info, _, err := core.GetObject(ctx, s.url.Bucket, s.url.Prefix+key, o)
+	idle := newIdle(ctx)
+	body, info, _, err := core.GetObject(idle.ctx, s.url.Bucket, s.url.Prefix+key, o)
 	if err != nil {
+		idle.stop()
 		if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
 			return io.NopCloser(beyond{key}), nil
 		}
@@ -116,7 +120,36 @@ func (s *S3) Get(ctx context.Context, key string, offset, length int64) (io.Read
 	if length < 0 {
 		length = info.Size
 	}
-	return &s3Body{body: body, s: s, key: key, left: length}, nil
+	return &s3Body{body: body, s: s, key: key, left: length, idle: idle}, nil
+}
+
+// mostIdle is how long a store may send nothing, or take for one object, before
+// the connection is given up.
+const (
+	mostIdle = 30 * time.Second
+	mostPut  = 5 * time.Minute
+)
+
+var errIdle = errors.New("the store sent nothing for 30 s")
+
+// idle ends a body that stands still: the other end may be gone without a word.
+type idle struct {
+	ctx    context.Context //nolint:containedctx // the body's own
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+}
+
+func newIdle(ctx context.Context) *idle {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return &idle{ctx, cancel, time.AfterFunc(mostIdle, func() { cancel(errIdle) })}
+}
+
+// progress begins the wait anew.
+func (i *idle) progress() { i.timer.Reset(mostIdle) }
+
+func (i *idle) stop() {
+	i.timer.Stop()
+	i.cancel(nil)
 }
 
 // beyond is a range that begins after the end of its object.
@@ -132,11 +165,15 @@ type s3Body struct {
 	s    *S3
 	key  string
 	left int64
+	idle *idle
 }
 
 func (b *s3Body) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	b.left -= int64(n)
+	if n > 0 {
+		b.idle.progress()
+	}
 	switch {
 	case err == nil:
 		return n, nil
@@ -144,12 +181,17 @@ func (b *s3Body) Read(p []byte) (int, error) {
 		return n, io.EOF
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return n, fmt.Errorf("get %s: %w, %d bytes are missing", b.key, io.ErrUnexpectedEOF, b.left)
+	case errors.Is(context.Cause(b.idle.ctx), errIdle):
+		return n, fmt.Errorf("get %s (%s): %w: %w", b.key, b.s.url, ErrUnavailable, errIdle)
 	default:
 		return n, b.s.translate("get", b.key, err)
 	}
 }
 
-func (b *s3Body) Close() error { return b.body.Close() }
+func (b *s3Body) Close() error {
+	b.idle.stop()
+	return b.body.Close()
+}
 
 // Stat asks for an object's size and time.
 func (s *S3) Stat(ctx context.Context, key string) (Info, error) {
