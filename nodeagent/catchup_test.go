@@ -1,12 +1,14 @@
 package nodeagent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"relman/cluster"
 	"relman/objectstore"
@@ -247,7 +249,9 @@ func TestAgent_alone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := second.Run(t.Context()); err == nil {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := second.Run(ctx); err == nil {
 		t.Error("it ran")
 	}
 }

@@ -27,7 +27,7 @@ func (n *node) crashAt(name string, nth int32) (crashed chan string) {
 			return nil
 		}
 		if left.Load() == 0 {
-			copied := filepath.Join(n.t.TempDir(), "disk")
+			copied := filepath.Join(n.scratch, "crashed")
 			if out, err := exec.Command("cp", "-a", n.dir, copied).CombinedOutput(); err != nil {
 				n.t.Errorf("%v: %s", err, out)
 			}

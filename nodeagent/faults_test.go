@@ -209,6 +209,15 @@ func TestNode_tampered(t *testing.T) {
 			return errors.Join(os.Chmod(name, 0o644), os.WriteFile(name, []byte(strings.Repeat("x", int(info.Size()))), 0o644),
 				os.Chmod(name, 0o444), os.Chtimes(name, info.ModTime(), info.ModTime()))
 		},
+		"another size at the same time": func(name string) error {
+			name = filepath.Join(filepath.Dir(name), "d0/e1/f3") // no page that is always read
+			info, err := os.Stat(name)
+			if err != nil {
+				return err
+			}
+			return errors.Join(os.Chmod(name, 0o644), os.WriteFile(name, []byte("hacked"), 0o644),
+				os.Chmod(name, 0o444), os.Chtimes(name, info.ModTime(), info.ModTime()))
+		},
 		"removed":          os.Remove,
 		"a link elsewhere": func(name string) error { return errors.Join(os.Remove(name), os.Symlink("/etc/passwd", name)) },
 		"an extra file":    func(name string) error { return os.WriteFile(name+".extra", nil, 0o444) },
@@ -304,6 +313,10 @@ func TestNode_diskFull(t *testing.T) {
 		return nil
 	})
 	n.answers(r1, "")
+	drawn, err := filepath.Glob(filepath.Join(n.siteDir(), "buffers/*.new/*"))
+	if err != nil || len(drawn) > 0 {
+		t.Errorf("written before it was known to fit: %v %v", drawn, err)
+	}
 	if err := syscall.Mount("tmpfs", n.dir, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
 		t.Fatal(err)
 	}

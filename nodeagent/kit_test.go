@@ -62,6 +62,23 @@ func (b build) write(t testing.TB, dir string) string {
 	return dir
 }
 
+// memoryDir is a directory in memory where there is such a thing: nodes in
+// tests sync all the time, and would wait for each other and for everybody
+// else's writes. Filling is tested on the disk too, by itself.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "relman-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 // shelf publishes builds of one site, one release after the other.
 type shelf struct {
 	store *objectstore.Memory

@@ -19,11 +19,12 @@ import (
 // node is an agent in a test, with its etcd and its store, that can be stopped
 // at any step and started again on the same disk.
 type node struct {
-	t     testing.TB
-	dir   string
-	etcd  *fakeEtcd
-	shelf *shelf
-	store objectstore.Store
+	t       testing.TB
+	dir     string // its disk
+	scratch string // where that is
+	etcd    *fakeEtcd
+	shelf   *shelf
+	store   objectstore.Store
 
 	mu    sync.Mutex
 	point func(name string) error
@@ -36,7 +37,11 @@ type node struct {
 
 func newNode(t testing.TB) *node {
 	t.Helper()
-	n := &node{t: t, dir: t.TempDir(), etcd: newFakeEtcd(), shelf: newShelf()}
+	n := &node{t: t, scratch: memoryDir(t), etcd: newFakeEtcd(), shelf: newShelf()}
+	n.dir = filepath.Join(n.scratch, "disk")
+	if err := os.Mkdir(n.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	n.store = n.shelf.store
 	n.etcd.audit = n.claimsTrue
 	n.etcd.setMember(cluster.MemberIn)

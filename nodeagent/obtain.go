@@ -50,7 +50,7 @@ func (s *site) obtain(ctx context.Context, v cluster.NodeView, id release.ID, ma
 		return fmt.Errorf("prefetch %s: %w", id, err)
 	}
 	s.metrics.seconds.Observe(time.Since(began).Seconds())
-	s.log.Info("release held", "release", id, "buffer", b.name, "took", time.Since(began).Round(time.Millisecond))
+	s.log.Info("release held", "release", id, "buffer", b.name, "duration_ms", time.Since(began).Milliseconds())
 	return nil
 }
 
