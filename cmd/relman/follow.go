@@ -94,7 +94,7 @@ func (f *follower) preparing() {
 		f.readyAt = time.Now()
 	}
 	done, total := fetched(f.v, ready)
-	f.u.progress.set(done, total, fmt.Sprintf("%d/%d ready", len(ready.Ready), f.of)+lateText(f.v, ready.Late))
+	f.u.progress.set(done, total, fmt.Sprintf("%d/%d ready", len(ready.Ready), f.of)+stuckText(f.v, ready))
 }
 
 // fetched adds up what the nodes say that they have fetched; one that is ready
@@ -123,6 +123,24 @@ func lateText(v *cluster.View, late []release.NodeID) string {
 		return ""
 	}
 	return " (" + some(all) + ")"
+}
+
+// stuckText names those that need a look or, when only a few are waited for,
+// these. One that fetches is in the sum.
+func stuckText(v *cluster.View, r cluster.Readiness) string {
+	var stuck []release.NodeID
+	for _, n := range r.Late {
+		if _, live := v.Live[n]; !live || v.Status[n].Error != nil {
+			stuck = append(stuck, n)
+		}
+	}
+	switch {
+	case len(stuck) > 0:
+		return lateText(v, stuck)
+	case len(r.Ready) > 0 && len(r.Late) > 0:
+		return ", waiting for " + some(r.Late)
+	}
+	return ""
 }
 
 // judge reports what the result says. It is nil for one that is as was asked.

@@ -31,7 +31,7 @@ func TestFormats(t *testing.T) {
 		{agoText(at.Add(-72*time.Hour), at), "3d ago"},
 		{worded("ready", "4/4 nodes"), "ready      4/4 nodes"},
 		{worded("NOT FLIPPED", "www stays"), "NOT FLIPPED  www stays"},
-		{printable("a\x1b[31mb\n\u0085"), "a·[31mb··"},
+		{printable("a\x1b[31mb\n\u0085"), "a·[31mb; ·"},
 		{printable(""), "-"},
 	} {
 		if c.got != c.want {

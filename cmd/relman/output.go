@@ -108,9 +108,9 @@ func (a *app) printFailure(f *failure) {
 			_, _ = fmt.Fprintln(a.err, "relman:", err)
 		}
 	}
-	_, _ = fmt.Fprintln(a.err, "relman:", f.Error())
+	_, _ = fmt.Fprintln(a.err, "relman:", harmless(f.Error()))
 	if f.hint != "" {
-		_, _ = fmt.Fprintln(a.err, "       ", f.hint)
+		_, _ = fmt.Fprintln(a.err, "       ", harmless(f.hint))
 	}
 }
 
@@ -127,8 +127,7 @@ func (t *tables) line(format string, args ...any) {
 	}
 }
 
-// table writes rows below a head. Cells are escaped: what nodes say of
-// themselves is not to be trusted with a terminal.
+// table writes rows below a head.
 func (t *tables) table(head []string, rows [][]string) {
 	w := table.NewWriter()
 	w.SetStyle(plainTable())
@@ -169,16 +168,21 @@ func plainTable() table.Style {
 	return s
 }
 
-// printable replaces control characters, and empty cells by a dash.
+// printable is a cell of a table: harmless, and a dash when it is empty.
 func printable(s string) string {
-	s = strings.Map(func(r rune) rune {
+	if s == "" {
+		return "-"
+	}
+	return harmless(s)
+}
+
+// harmless is one line without control characters: what nodes say of
+// themselves, and what files are called, is not to be trusted with a terminal.
+func harmless(s string) string {
+	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {
 			return '·'
 		}
 		return r
-	}, s)
-	if s == "" {
-		return "-"
-	}
-	return s
+	}, strings.ReplaceAll(s, "\n", "; "))
 }

@@ -69,6 +69,13 @@ func TestPrintFailure(t *testing.T) {
 	var out, errs bytes.Buffer
 	a := &app{out: &out, err: &errs, cfg: config{Output: "table"}}
 	f := &failure{code: exitConflict, class: cluster.ClassConflict, text: "www: too late", hint: "try again", out: &outcome{Site: "www", State: stateFailed, Active: rel1}}
+	f.text = "www:\x1b late\nor never"
+	a.printFailure(f)
+	if got := errs.String(); got != "relman: www:· late; or never\n        try again\n" {
+		t.Errorf("%q", got)
+	}
+	errs.Reset()
+	f.text = "www: too late"
 	a.printFailure(f)
 	if got := errs.String(); got != "relman: www: too late\n        try again\n" || out.Len() != 0 {
 		t.Errorf("%q %q", got, out.String())

@@ -3,9 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/term"
 )
 
 // How often progress is shown: to a person often enough to look alive, in a
@@ -31,6 +34,7 @@ const (
 type progress struct {
 	out      io.Writer // nil: silent
 	terminal bool
+	width    func() int // of the terminal
 
 	mu     sync.Mutex // guards the rest, and out
 	word   string
@@ -48,7 +52,7 @@ type progress struct {
 
 // newProgress shows on w, which is a terminal or not.
 func newProgress(w io.Writer, terminal bool) *progress {
-	return &progress{out: w, terminal: terminal}
+	return &progress{out: w, terminal: terminal, width: func() int { return terminalWidth(w) }}
 }
 
 // begin starts a piece of work: "uploading". What was shown before ends.
@@ -99,7 +103,7 @@ func (p *progress) note(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clear()
-	_, _ = fmt.Fprintf(p.out, format+"\n", args...) // progress is no data
+	_, _ = fmt.Fprintln(p.out, harmless(fmt.Sprintf(format, args...))) // progress is no data
 }
 
 func (p *progress) run(every time.Duration, stop, ended chan struct{}) {
@@ -128,7 +132,8 @@ func (p *progress) show() {
 		_, _ = fmt.Fprintln(p.out, p.line(time.Since(p.began)))
 		return
 	}
-	_, _ = fmt.Fprint(p.out, "\r\x1b[K", p.line(time.Since(p.began)))
+	// A line that wraps could not be drawn over.
+	_, _ = fmt.Fprint(p.out, "\r\x1b[K", cut(p.line(time.Since(p.began)), p.width()-1))
 	p.drawn = true
 }
 
@@ -159,7 +164,25 @@ func (p *progress) line(took time.Duration) string {
 	if p.text != "" {
 		parts = append(parts, p.text)
 	}
-	return strings.TrimRight(strings.Join(append(parts, secondsText(took.Seconds())), "  "), " ")
+	return harmless(strings.TrimRight(strings.Join(append(parts, secondsText(took.Seconds())), "  "), " "))
+}
+
+// cut leaves the first n characters.
+func cut(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n])
+	}
+	return s
+}
+
+// terminalWidth is that of the terminal that w is, or a usual one.
+func terminalWidth(w any) int {
+	if f, ok := w.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+			return width
+		}
+	}
+	return 80
 }
 
 func secondsText(s float64) string {

@@ -6,6 +6,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"relman/cluster"
+	"relman/release"
 )
 
 // TestProgress_lines: elsewhere than on a terminal, a line every few seconds,
@@ -41,18 +44,42 @@ func TestProgress_bar(t *testing.T) {
 		var out bytes.Buffer
 		p := newProgress(&out, true)
 		p.begin("preparing", nodesDone)
-		p.set(1, 4, "1/4 ready")
+		p.set(1, 4, "1/4 ready\x1b[2J")
 		time.Sleep(150 * time.Millisecond)
 		p.begin("converging", nodesDone) // ends what was before
 		time.Sleep(150 * time.Millisecond)
 		p.end()
 		p.end()
 		const clear = "\r\x1b[K"
-		want := clear + "preparing  [======                  ]   25%  1/4 ready  0s" + clear + clear + "converging   0s" + clear
+		want := clear + "preparing  [======                  ]   25%  1/4 ready·[2J  0s" + clear + clear + "converging   0s" + clear
 		if got := out.String(); got != want {
 			t.Errorf("%q\nwant\n%q", got, want)
 		}
 	})
+}
+
+func TestStuckText(t *testing.T) {
+	v := fixedView()
+	if got, want := stuckText(v, v.Ready(2, rel4)), " (web-3: disk full, needs 1.2 GiB\x1b[0m, has 0.3, web-4: no live session)"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	fine := cluster.Readiness{Ready: []release.NodeID{"web-1"}, Late: []release.NodeID{"web-2"}}
+	if got := stuckText(v, fine); got != ", waiting for web-2" {
+		t.Errorf("%q", got)
+	}
+	fine.Ready = nil
+	if got := stuckText(v, fine); got != "" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestCut(t *testing.T) {
+	if got := cut("häßlich", 3); got != "häß" {
+		t.Error(got)
+	}
+	if got := cut("a", 3); got != "a" {
+		t.Error(got)
+	}
 }
 
 func TestProgress_silent(t *testing.T) {

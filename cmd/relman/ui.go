@@ -53,5 +53,5 @@ func (u *ui) write(w io.Writer, line string) {
 	if w == nil {
 		return
 	}
-	_, _ = fmt.Fprintln(w, line) // that nobody reads does not stop a publish
+	_, _ = fmt.Fprintln(w, harmless(line)) // that nobody reads does not stop a publish
 }
