@@ -35,6 +35,7 @@ type Config struct {
 	Log      *slog.Logger   // nil discards
 
 	point func(name string) error // failpoint.Point, but for tests
+	sync  func(*os.File) error    // syncAll, but for tests
 }
 
 // Agent is a node at work.
@@ -73,6 +74,9 @@ func New(cfg Config, reg Registry, store objectstore.Store) (*Agent, error) {
 	}
 	if cfg.point == nil {
 		cfg.point = failpoint.Point
+	}
+	if cfg.sync == nil {
+		cfg.sync = syncAll
 	}
 	a := &Agent{cfg: cfg, reg: reg, store: store, server: NewServer(cfg.Log)}
 	a.metrics = newMetrics(a)

@@ -37,7 +37,8 @@ type fill struct {
 	others  []tree // verified and left alone while this runs
 	workers int
 	point   func(string) error // failpoint
-	giveUp  func() error       // step 2 as the site sees it
+	sync    func(*os.File) error
+	giveUp  func() error // step 2 as the site sees it
 	count   func(h how, n int)
 	fetched func(n int64)
 	log     *slog.Logger

@@ -24,6 +24,8 @@ type drawing struct {
 	shelf *shelf
 	count map[how]int
 	point func(string) error
+
+	syncError error
 }
 
 func newDrawing(t testing.TB) *drawing {
@@ -64,6 +66,7 @@ func (d *drawing) fill(ctx context.Context, k int, want *objectstore.Stored) err
 	f := &fill{
 		disk: d.disk, buf: b, want: want, store: d.shelf.store, workers: 3, log: slog.New(slog.DiscardHandler),
 		point:   func(name string) error { return d.point(name) },
+		sync:    func(top *os.File) error { return errors.Join(d.syncError, syncAll(top)) },
 		giveUp:  func() error { b.manifest = nil; return nil },
 		count:   func(h how, n int) { d.count[h] += n },
 		fetched: func(int64) {},
@@ -354,5 +357,39 @@ func TestFill_resume(t *testing.T) {
 	}
 	if d.count[byFetch] != 1 || d.count[byKeep] != 19 {
 		t.Errorf("%v, spoiled %s", d.count, spoiled)
+	}
+}
+
+// TestFill_notDurable: when the disk says that it may have lost a write, the
+// bytes in memory prove nothing. The tree is gone, what it shares with others
+// is not, and all of it is drawn anew.
+func TestFill_notDurable(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		d := newDrawing(t)
+		b := firstBuild()
+		r1, r2 := d.shelf.publish(t, b), d.shelf.publish(t, b.with("index.html", "two"))
+		if err := d.fill(t.Context(), 0, r1); err != nil {
+			t.Fatal(err)
+		}
+		d.syncError = &os.PathError{Op: "syncfs", Path: "disk", Err: syscall.EIO}
+		if err := d.fill(t.Context(), 1, r2); classOf(err) != ClassDisk {
+			t.Fatalf("%v", err)
+		}
+		d.syncError = nil
+		if found, err := heldIn(d.dir); err != nil || len(found) != 1 {
+			t.Errorf("held: %v %v", found, err)
+		}
+		if restart {
+			d.reopen(t)
+		}
+		if err := d.fill(t.Context(), 1, r2); err != nil {
+			t.Fatal(err)
+		}
+		if d.count[byFetch] != 1 || d.count[byKeep] != 0 {
+			t.Errorf("restart %v: %v", restart, d.count)
+		}
+		if err := expectTree(d.tree(1), r2.Manifest); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -78,6 +78,7 @@ func (s *site) fill(ctx context.Context, v cluster.NodeView, b *buffer, want *ob
 	f := &fill{
 		disk: s.disk, buf: b, want: want, store: s.store, workers: s.cfg.Workers, log: s.log,
 		point:   s.cfg.point,
+		sync:    s.cfg.sync,
 		giveUp:  func() error { return s.giveUp(ctx, b) },
 		count:   func(h how, n int) { s.metrics.files.WithLabelValues(string(h)).Add(float64(n)) },
 		fetched: func(n int64) { s.metrics.bytes.Add(float64(n)) },

@@ -27,7 +27,7 @@ func (f *fill) place(p *plan, top *os.File) (err error) {
 	if err := f.point("node.after-fill"); err != nil {
 		return err
 	}
-	if err := syncAll(top); err != nil {
+	if err := f.sync(top); err != nil {
 		// What the cache holds now may never have reached the disk, and reading
 		// it would not tell, not after a restart either.
 		return errors.Join(err, f.wipe())

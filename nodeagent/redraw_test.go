@@ -14,7 +14,9 @@ import (
 func file(s string) release.File {
 	var f release.File
 	var content, exec string
-	fmt.Sscan(s, &f.Path, &content, &f.MTime, &exec)
+	if n, err := fmt.Sscan(s, &f.Path, &content, &f.MTime, &exec); n < 3 {
+		panic(err)
+	}
 	if content == "-" {
 		content = ""
 	}

@@ -102,7 +102,8 @@ func (s *site) enter(ctx context.Context, v cluster.NodeView) error {
 // that is for prepare.
 func onlyRollout(v cluster.NodeView, a, b []release.ID) bool {
 	for k := range a {
-		if a[k] != b[k] && !(v.Rollout.Exists() && k == v.Rollout.Value.Buffer) {
+		rollouts := v.Rollout.Exists() && k == v.Rollout.Value.Buffer
+		if a[k] != b[k] && !rollouts {
 			return false
 		}
 	}
