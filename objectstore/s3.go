@@ -247,12 +247,12 @@ func (s *S3) translate(op, key string, err error) error {
 		"XAdminUserNotFound": // versitygw's word for an unknown access key, with status 404
 		return fmt.Errorf("%s: %w: %s; check the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)", where, ErrDenied, r.Code)
 	}
-	switch {
-	case r.StatusCode == http.StatusNotFound:
+	switch r.StatusCode {
+	case http.StatusNotFound:
 		return fmt.Errorf("%s: %w", where, ErrNotFound)
-	case r.StatusCode == http.StatusForbidden || r.StatusCode == http.StatusUnauthorized:
+	case http.StatusForbidden, http.StatusUnauthorized:
 		return fmt.Errorf("%s: %w: %s; check the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)", where, ErrDenied, r.Code)
 	default:
-		return fmt.Errorf("%s: %w: %s", where, ErrUnavailable, err)
+		return fmt.Errorf("%s: %w: %v", where, ErrUnavailable, err) //nolint:errorlint // the client's errors stay in this file
 	}
 }
