@@ -14,12 +14,12 @@ func TestFlip_aLateCopy(t *testing.T) {
 	v := w.view()
 	late := Flip(w.fence, v, w.next(v))
 	w.put(FreezeKey(w.site), encode(Freeze{By: "op"}))
-	w.refused(late, ClassFrozen)
+	_ = w.refused(late, ClassFrozen)
 	if _, err := w.c.Commit(t.Context(), End(w.fence, w.view(), Result{State: StateRefused, At: day})); err != nil {
 		t.Fatal(err)
 	}
 	w.del(FreezeKey(w.site))
-	w.refused(late, ClassConflict)
+	_ = w.refused(late, ClassConflict)
 }
 
 func TestUncertain(t *testing.T) {

@@ -109,7 +109,7 @@ func (s *S3) Get(ctx context.Context, key string, offset, length int64) (io.Read
 	}
 	core := minio.Core{Client: s.client}
 	idle := newIdle(ctx)
-	body, info, _, err := core.GetObject(idle.ctx, s.url.Bucket, s.url.Prefix+key, o)
+	body, info, _, err := core.GetObject(idle.ctx, s.url.Bucket, s.url.Prefix+key, o) //nolint:contextcheck // made from ctx
 	if err != nil {
 		idle.stop()
 		if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
