@@ -252,7 +252,8 @@ func TestClose_withWatches(t *testing.T) {
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(began); d > 3*time.Second {
+	// Not a measure of speed: clients that never leave would hold it for ever.
+	if d := time.Since(began); d > 30*time.Second {
 		t.Errorf("took %v to close", d)
 	}
 }
