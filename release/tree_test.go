@@ -112,7 +112,7 @@ func TestCheckTree_hundredThousandPathsAreQuick(t *testing.T) {
 		t.Fatal(err)
 	}
 	// It takes some 30 ms; what is excluded is anything that grows with the square.
-	if d := time.Since(start); d > 5*time.Second {
+	if d := time.Since(start); d > 30*time.Second {
 		t.Errorf("100,000 paths took %v", d)
 	}
 }
