@@ -32,6 +32,9 @@ func (m *Memory) Put(ctx context.Context, key string, body []byte, create bool) 
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("put %s: %w", key, err)
 	}
+	if err := checkSize(key, body); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old, ok := m.objects[key]

@@ -21,8 +21,6 @@ type S3 struct {
 
 var _ Store = (*S3)(nil)
 
-const maxObject = 64 << 20
-
 // OpenS3 makes the client; nothing is sent yet.
 func OpenS3(u URL, c Credentials) (*S3, error) {
 	creds := credentials.NewStaticV4(c.AccessKey, c.SecretKey, "")
@@ -67,8 +65,8 @@ func (s *S3) EnsureBucket(ctx context.Context) error {
 
 // Put stores an object.
 func (s *S3) Put(ctx context.Context, key string, body []byte, create bool) error {
-	if len(body) > maxObject {
-		return fmt.Errorf("put %s: %d bytes, at most %d are allowed", key, len(body), maxObject)
+	if err := checkSize(key, body); err != nil {
+		return err
 	}
 	o := minio.PutObjectOptions{DisableMultipart: true, SendContentMd5: true, ContentType: "application/octet-stream"}
 	if create {

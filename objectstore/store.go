@@ -51,8 +51,9 @@ type Info struct {
 // answered is durable and visible to every later call. Errors name the key and
 // unwrap to the sentinels above.
 type Store interface {
-	// Put stores body as one object of at most 64 MiB. With create it is
-	// ErrExists, and changes nothing, when the key exists.
+	// Put stores body as one object of 1 byte to 64 MiB. With create it is
+	// ErrExists, and changes nothing, when the key exists. (No object of relman
+	// is empty, and not every server gets an empty upload right.)
 	Put(ctx context.Context, key string, body []byte, create bool) error
 	// Get reads length bytes from offset, or all from offset on when length is
 	// negative. A range that reaches beyond the object is an error of the
@@ -65,4 +66,14 @@ type Store interface {
 	List(ctx context.Context, prefix string, each func(Info) error) error
 	// Delete removes an object; one that is not there is removed already.
 	Delete(ctx context.Context, key string) error
+}
+
+const maxObject = 64 << 20
+
+// checkSize refuses what is no object of relman.
+func checkSize(key string, body []byte) error {
+	if len(body) == 0 || len(body) > maxObject {
+		return fmt.Errorf("put %s: %d bytes, 1 to %d are allowed", key, len(body), maxObject)
+	}
+	return nil
 }

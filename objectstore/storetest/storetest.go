@@ -22,6 +22,7 @@ import (
 func Run(t *testing.T, open func(t *testing.T) objectstore.Store) {
 	for name, test := range map[string]func(*testing.T, objectstore.Store){
 		"round trip":      roundTrip,
+		"too small":       tooSmall,
 		"ranges":          ranges,
 		"missing":         missing,
 		"create only":     createOnly,
@@ -59,7 +60,7 @@ func get(ctx context.Context, s objectstore.Store, key string, offset, length in
 }
 
 func roundTrip(t *testing.T, s objectstore.Store) {
-	for _, size := range []int{0, 1, 1 << 10, 6 << 20, 20 << 20} {
+	for _, size := range []int{1, 1 << 10, 6 << 20, 20 << 20} {
 		key := fmt.Sprintf("packs/ab/%d.pack", size)
 		body := random(uint64(size), size)
 		put(t, s, key, body)
@@ -71,6 +72,15 @@ func roundTrip(t *testing.T, s objectstore.Store) {
 		if err != nil || info.Size != int64(size) || info.Key != key || info.Modified.IsZero() {
 			t.Errorf("%d bytes: %+v, %v", size, info, err)
 		}
+	}
+}
+
+func tooSmall(t *testing.T, s objectstore.Store) {
+	if err := s.Put(t.Context(), "packs/ab/empty.pack", nil, true); err == nil {
+		t.Error("an empty object was taken")
+	}
+	if _, err := s.Stat(t.Context(), "packs/ab/empty.pack"); !errors.Is(err, objectstore.ErrNotFound) {
+		t.Error(err)
 	}
 }
 
@@ -163,7 +173,7 @@ func list(t *testing.T, s objectstore.Store) {
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	put(t, s, "sites/www/releases/000001-3f9ac1d2e4b5/manifest.zst", nil)
+	put(t, s, "sites/www/releases/000001-3f9ac1d2e4b5/manifest.zst", []byte("x"))
 	var keys []string
 	if err := s.List(t.Context(), "packs/", func(i objectstore.Info) error { keys = append(keys, i.Key); return nil }); err != nil {
 		t.Fatal(err)
