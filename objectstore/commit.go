@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -17,11 +18,17 @@ import (
 // contents and modes.
 func (u *Upload) Unchanged() bool {
 	base := u.publisher.Base
-	if base == nil {
+	if base == nil || len(u.files) != len(base.Manifest.Files) {
 		return false
 	}
-	m, err := release.New(u.publisher.Site, base.Manifest.Seq+1, time.Unix(0, 0), nil, u.files)
-	return err == nil && m.Tree == base.Manifest.Tree
+	for _, f := range u.files {
+		old, ok := base.Manifest.Lookup(f.Path)
+		f.MTime = old.MTime // follows from the rest
+		if !ok || f != old {
+			return false
+		}
+	}
+	return true
 }
 
 // Commit writes the layout and then the manifest of release seq: from then on
@@ -66,34 +73,24 @@ func putCompressed(ctx context.Context, s Store, key string, raw []byte, create 
 	return s.Put(ctx, key, enc.EncodeAll(raw, nil), create)
 }
 
-// getCompressed reads what putCompressed wrote: at most limit bytes.
+// getCompressed reads what putCompressed wrote: at most limit bytes. The
+// decoder's own memory is bounded by maxFrame, the window of the encoder.
 func getCompressed(ctx context.Context, s Store, key string, limit int64) ([]byte, error) {
 	stored, err := readAll(ctx, s, key, maxObject)
 	if err != nil {
 		return nil, err
 	}
-	dec, err := zstd.NewReader(bytes.NewReader(stored), zstd.WithDecoderMaxMemory(uint64(limit)), zstd.WithDecoderMaxWindow(maxFrame), zstd.WithDecoderConcurrency(1))
+	dec, err := zstd.NewReader(bytes.NewReader(stored), zstd.WithDecoderMaxWindow(maxFrame), zstd.WithDecoderConcurrency(1))
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w: %w", key, ErrCorrupt, err)
 	}
 	defer dec.Close()
 	var b bytes.Buffer
-	if _, err := b.ReadFrom(&limited{dec, limit}); err != nil {
+	if _, err := b.ReadFrom(io.LimitReader(dec, limit+1)); err != nil {
 		return nil, fmt.Errorf("get %s: %w: %w", key, ErrCorrupt, err)
 	}
-	return b.Bytes(), nil
-}
-
-// limited is an error, not an end, where too much comes.
-type limited struct {
-	r    *zstd.Decoder
-	left int64
-}
-
-func (l *limited) Read(p []byte) (int, error) {
-	n, err := l.r.Read(p)
-	if l.left -= int64(n); l.left < 0 {
-		return 0, errors.New("it decompresses to more than is allowed")
+	if int64(b.Len()) > limit {
+		return nil, fmt.Errorf("get %s: %w: it decompresses to more than %d bytes", key, ErrCorrupt, limit)
 	}
-	return n, err
+	return b.Bytes(), nil
 }

@@ -7,61 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sort"
 
 	"golang.org/x/sync/errgroup"
 
 	"relman/release"
 )
 
-// Stored is a release as it is in the store.
-type Stored struct {
-	Manifest *release.Manifest
-	Layout   *Layout
-}
-
-// Load reads a release's manifest, checks it, and reads its layout.
-func Load(ctx context.Context, s Store, site release.Site, id release.ID, digest release.Digest) (*Stored, error) {
-	m, err := ReadManifest(ctx, s, site, id, digest)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := getCompressed(ctx, s, layoutKey(site, id), maxLayoutBytes)
-	if err != nil {
-		return nil, err
-	}
-	l, err := parseLayout(raw, m)
-	if err != nil {
-		return nil, err
-	}
-	return &Stored{m, l}, nil
-}
-
-// ReadManifest reads a release's manifest. It is the one with this digest,
-// whatever the store says.
-func ReadManifest(ctx context.Context, s Store, site release.Site, id release.ID, digest release.Digest) (*release.Manifest, error) {
-	key := manifestKey(site, id)
-	raw, err := getCompressed(ctx, s, key, release.MaxManifestBytes)
-	if err != nil {
-		return nil, err
-	}
-	if release.Sum(raw) != digest {
-		return nil, &CorruptError{Key: key, What: "the manifest", Want: digest}
-	}
-	m, err := release.ParseManifest(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	if m.Site != site || m.ID() != id {
-		return nil, fmt.Errorf("%s: %w: it is release %s of %s", key, ErrCorrupt, m.ID(), m.Site)
-	}
-	return m, nil
-}
-
 // FetchOptions bound a fetch.
 type FetchOptions struct {
-	Workers  int // 0: 4
-	Progress func(bytes int64)
+	Workers  int               // 0: 4
+	Progress func(bytes int64) // called from several goroutines
 }
 
 const (
@@ -75,14 +30,14 @@ const (
 // size and, for errors, path. r yields exactly the content: when the bytes do
 // not have the digest it returns a *CorruptError instead of io.EOF, so that a
 // write that copied to the end without an error has verified bytes. What came
-// damaged is asked for once more before that; write may therefore be called
-// twice for the same content, the second time after the first returned an error.
+// damaged is asked for once more: when write returned that error, it is called
+// again for the same content and has to begin anew.
 func Fetch(ctx context.Context, s Store, from *Stored, want []release.File, o FetchOptions, write func(f release.File, r io.Reader) error) error {
 	workers := o.Workers
 	if workers <= 0 {
 		workers = fetchWorkers
 	}
-	f := &fetch{s: s, l: from.Layout, id: from.Manifest.ID(), o: o, write: write}
+	f := &fetch{s: s, l: from.Layout, m: from.Manifest, o: o, write: write}
 	tasks, err := f.plan(want)
 	if err != nil {
 		return err
@@ -96,7 +51,7 @@ func Fetch(ctx context.Context, s Store, from *Stored, want []release.File, o Fe
 		g.Go(func() error { return t(gctx) })
 	}
 	if err := g.Wait(); err != nil {
-		return fmt.Errorf("fetch %s: %w", f.id, err)
+		return fmt.Errorf("fetch %s: %w", f.m.ID(), err)
 	}
 	return ctx.Err()
 }
@@ -104,74 +59,13 @@ func Fetch(ctx context.Context, s Store, from *Stored, want []release.File, o Fe
 type fetch struct {
 	s     Store
 	l     *Layout
-	id    release.ID
+	m     *release.Manifest
 	o     FetchOptions
 	write func(f release.File, r io.Reader) error
 }
 
-// wanted is a small content in a frame.
-type wanted struct {
-	file release.File
-	at   piece
-}
-
-// span is a range of a pack that is read in one request, with what is wanted
-// of its frames.
-type span struct {
-	pack   int
-	frames []int // in the order of their offsets
-	wanted map[int][]wanted
-}
-
-// plan makes tasks: one for each content of several pieces, and one for each
-// stretch of frames that lie close together.
-func (f *fetch) plan(want []release.File) ([]func(context.Context) error, error) {
-	var tasks []func(context.Context) error
-	small := map[int][]wanted{}
-	for _, file := range want {
-		pieces, ok := f.l.places[file.Digest]
-		switch {
-		case !ok:
-			return nil, fmt.Errorf("fetch %s: %w: the layout has no place for %s", f.id, ErrCorrupt, file.Path)
-		case len(pieces) == 1:
-			small[pieces[0].frame] = append(small[pieces[0].frame], wanted{file, pieces[0]})
-		default:
-			tasks = append(tasks, func(ctx context.Context) error { return f.large(ctx, file, pieces) })
-		}
-	}
-	for _, s := range f.spans(small) {
-		tasks = append(tasks, func(ctx context.Context) error { return f.span(ctx, s) })
-	}
-	return tasks, nil
-}
-
-// spans groups frames into requests.
-func (f *fetch) spans(small map[int][]wanted) []span {
-	frames := make([]int, 0, len(small))
-	for i := range small {
-		frames = append(frames, i)
-	}
-	sort.Slice(frames, func(i, j int) bool {
-		a, b := f.l.frames[frames[i]], f.l.frames[frames[j]]
-		return a.Pack < b.Pack || a.Pack == b.Pack && a.Offset < b.Offset
-	})
-	var out []span
-	var begin, end int64
-	for _, i := range frames {
-		fr := f.l.frames[i]
-		n := len(out)
-		if n == 0 || out[n-1].pack != fr.Pack || fr.Offset-end > mergeGap || fr.Offset+fr.Size-begin > maxRange {
-			out = append(out, span{pack: fr.Pack, wanted: small})
-			begin, n = fr.Offset, n+1
-		}
-		out[n-1].frames = append(out[n-1].frames, i)
-		end = fr.Offset + fr.Size
-	}
-	return out
-}
-
-// span reads a stretch of a pack. Frames that come damaged are asked for once
-// more, one by one.
+// span reads a stretch of a pack. A frame that comes damaged is asked for once
+// more; where the body ends early, all that is left is, frame by frame.
 func (f *fetch) span(ctx context.Context, s span) error {
 	first, last := f.l.frames[s.frames[0]], f.l.frames[s.frames[len(s.frames)-1]]
 	body, err := f.get(ctx, s.pack, first.Offset, last.Offset+last.Size-first.Offset)
@@ -179,40 +73,59 @@ func (f *fetch) span(ctx context.Context, s span) error {
 		return err
 	}
 	defer body.Close()
-	at := first.Offset
+	at, ended := first.Offset, false
 	for _, i := range s.frames {
-		fr := f.l.frames[i]
-		if _, err := io.CopyN(io.Discard, body, fr.Offset-at); err != nil {
-			return f.broken(s.pack, err)
+		fr, want := f.l.frames[i], s.wanted[i]
+		if ended {
+			if err := f.frameAgain(ctx, i, want); err != nil {
+				return err
+			}
+			continue
 		}
-		stored := make([]byte, fr.Size)
-		if _, err := io.ReadFull(body, stored); err != nil {
-			return f.broken(s.pack, err)
+		stored, err := next(body, fr.Offset-at, fr.Size)
+		if ended = early(err); err != nil && !ended {
+			return err
 		}
 		at = fr.Offset + fr.Size
-		if err := f.frame(ctx, i, stored, s.wanted[i]); err != nil {
+		left, err := f.frame(i, stored, want)
+		if errors.Is(err, ErrCorrupt) {
+			err = f.frameAgain(ctx, i, left)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// frame writes what is wanted of a frame.
-func (f *fetch) frame(ctx context.Context, i int, stored []byte, want []wanted) error {
-	left, err := f.tryFrame(i, stored, want)
-	if !errors.Is(err, ErrCorrupt) {
+// next skips some bytes and reads the n after them, fewer with an error.
+func next(body io.Reader, skip, n int64) ([]byte, error) {
+	if _, err := io.CopyN(io.Discard, body, skip); err != nil {
+		return nil, err
+	}
+	stored := make([]byte, n)
+	got, err := io.ReadFull(body, stored)
+	return stored[:got], err
+}
+
+// early tells a body that ended before its time: the object is shorter than
+// the layout says.
+func early(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// frameAgain asks for one frame and writes what is wanted of it.
+func (f *fetch) frameAgain(ctx context.Context, i int, want []wanted) error {
+	stored, err := f.readFrame(ctx, i)
+	if err != nil {
 		return err
 	}
-	stored, again := f.readFrame(ctx, i)
-	if again != nil {
-		return again
-	}
-	_, err = f.tryFrame(i, stored, left)
+	_, err = f.frame(i, stored, want)
 	return err
 }
 
-// tryFrame returns what it did not write.
-func (f *fetch) tryFrame(i int, stored []byte, want []wanted) ([]wanted, error) {
+// frame writes what is wanted of a frame, and returns what it did not write.
+func (f *fetch) frame(i int, stored []byte, want []wanted) ([]wanted, error) {
 	fr := f.l.frames[i]
 	raw, err := unpackFrame(stored, fr.Zstd, fr.Raw)
 	if err != nil {
@@ -225,23 +138,6 @@ func (f *fetch) tryFrame(i int, stored []byte, want []wanted) ([]wanted, error) 
 		}
 	}
 	return nil, nil
-}
-
-// large streams a content of several pieces, or of none.
-func (f *fetch) large(ctx context.Context, file release.File, pieces []piece) error {
-	once := func() error {
-		r := &pieceReader{ctx: ctx, f: f, file: file, pieces: pieces}
-		last := -1
-		if len(pieces) > 0 {
-			last = pieces[len(pieces)-1].frame
-		}
-		return f.deliver(file, r, last)
-	}
-	err := once()
-	if errors.Is(err, ErrCorrupt) {
-		err = once()
-	}
-	return err
 }
 
 // deliver calls write with a reader that checks.
@@ -259,6 +155,7 @@ func (f *fetch) deliver(file release.File, r io.Reader, frame int) error {
 	return nil
 }
 
+// readFrame reads the stored bytes of a frame, or as many of them as there are.
 func (f *fetch) readFrame(ctx context.Context, i int) ([]byte, error) {
 	fr := f.l.frames[i]
 	body, err := f.get(ctx, fr.Pack, fr.Offset, fr.Size)
@@ -266,9 +163,9 @@ func (f *fetch) readFrame(ctx context.Context, i int) ([]byte, error) {
 		return nil, err
 	}
 	defer body.Close()
-	stored := make([]byte, fr.Size)
-	if _, err := io.ReadFull(body, stored); err != nil {
-		return nil, f.broken(fr.Pack, err)
+	stored, err := next(body, 0, fr.Size)
+	if err != nil && !early(err) {
+		return nil, err
 	}
 	return stored, nil
 }
@@ -277,18 +174,10 @@ func (f *fetch) get(ctx context.Context, pack int, offset, length int64) (io.Rea
 	return f.s.Get(ctx, packKey(f.l.packs[pack].Digest), offset, length)
 }
 
-// broken is a body that ended early: the object is shorter than the layout
-// says, or the connection went.
-func (f *fetch) broken(pack int, err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: %s ends early: %w", ErrCorrupt, packKey(f.l.packs[pack].Digest), err)
-	}
-	return err
-}
-
-// corrupt names the object and the file that came out wrong.
+// corrupt names the object and the file that came out wrong. Without a frame
+// only the layout can be wrong.
 func (f *fetch) corrupt(frame int, file release.File, why error) error {
-	c := &CorruptError{Key: layoutKeyword, What: file.Path, Want: file.Digest}
+	c := &CorruptError{Key: layoutKey(f.m.Site, f.m.ID()), What: file.Path, Want: file.Digest}
 	if frame >= 0 {
 		c.Key = packKey(f.l.packs[f.l.frames[frame].Pack].Digest)
 	}
@@ -296,37 +185,4 @@ func (f *fetch) corrupt(frame int, file release.File, why error) error {
 		return fmt.Errorf("%w: %w", c, why)
 	}
 	return c
-}
-
-const layoutKeyword = "the layout"
-
-// pieceReader reads the pieces of one content, one frame at a time.
-type pieceReader struct {
-	ctx    context.Context //nolint:containedctx // lives as long as one call of write
-	f      *fetch
-	file   release.File
-	pieces []piece
-	part   []byte
-}
-
-func (r *pieceReader) Read(p []byte) (int, error) {
-	for len(r.part) == 0 {
-		if len(r.pieces) == 0 {
-			return 0, io.EOF
-		}
-		at := r.pieces[0]
-		stored, err := r.f.readFrame(r.ctx, at.frame)
-		if err != nil {
-			return 0, err
-		}
-		fr := r.f.l.frames[at.frame]
-		raw, err := unpackFrame(stored, fr.Zstd, fr.Raw)
-		if err != nil {
-			return 0, r.f.corrupt(at.frame, r.file, err)
-		}
-		r.part, r.pieces = raw[at.offset:at.offset+at.size], r.pieces[1:]
-	}
-	n := copy(p, r.part)
-	r.part = r.part[n:]
-	return n, nil
 }

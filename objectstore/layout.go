@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -205,7 +206,7 @@ func (p *layoutParser) next(v any) error {
 	return json.Unmarshal(p.lines.Bytes(), v)
 }
 
-var errShort = fmt.Errorf("lines are missing")
+var errShort = errors.New("lines are missing")
 
 func errorOr(err, otherwise error) error {
 	if err != nil {
@@ -223,7 +224,7 @@ func (p *layoutParser) parse(m *release.Manifest) (*Layout, error) {
 		return nil, fmt.Errorf("format %d, this version reads %d", h.Format, layoutFormat)
 	}
 	if h.Tree != m.Tree {
-		return nil, fmt.Errorf("it belongs to another tree")
+		return nil, errors.New("it belongs to another tree")
 	}
 	l := &Layout{places: make(map[release.Digest][]piece, len(m.Files))}
 	for range h.Packs {
@@ -257,7 +258,10 @@ func (p *layoutParser) parse(m *release.Manifest) (*Layout, error) {
 		}
 		l.places[c.Digest] = pieces
 	}
-	return l, nil
+	if p.n++; p.lines.Scan() {
+		return nil, errors.New("more lines than it says")
+	}
+	return l, p.lines.Err()
 }
 
 func (l *Layout) checkFrame(f frameRef) error {
@@ -265,8 +269,8 @@ func (l *Layout) checkFrame(f frameRef) error {
 	case f.Pack < 0 || f.Pack >= len(l.packs):
 		return fmt.Errorf("no pack %d", f.Pack)
 	case f.Offset < 0 || f.Size < 1 || f.Offset > l.packs[f.Pack].Size-f.Size:
-		return fmt.Errorf("a frame outside its pack")
-	case f.Raw < 1 || f.Raw > maxFrame:
+		return errors.New("a frame outside its pack")
+	case f.Raw < 1 || f.Raw > maxFrame || f.Size > f.Raw:
 		return fmt.Errorf("a frame of %d bytes out of %d", f.Raw, f.Size)
 	}
 	return nil

@@ -82,7 +82,7 @@ func ReadPackIndex(pack []byte) (PackIndex, error) {
 	}
 	var at int64
 	for i, f := range idx.Frames {
-		if f.Offset != at || f.Size < 1 || f.Size > frames-at || f.Raw < 1 || f.Raw > maxFrame {
+		if f.Offset != at || f.Size < 1 || f.Size > frames-at || f.Raw < 1 || f.Raw > maxFrame || f.Size > f.Raw {
 			return idx, fmt.Errorf("%w: frame %d does not fit into the pack", ErrCorrupt, i)
 		}
 		at += f.Size

@@ -102,12 +102,15 @@ func (r *retry) List(ctx context.Context, prefix string, each func(Info) error) 
 		}
 		return err
 	})
-	return errors.Join(err, final)
+	return errorOr(err, final)
 }
 
 func (r *retry) Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
 	b := &retryBody{ctx: ctx, r: r, key: key, at: offset, left: length}
-	return b, b.open()
+	if err := b.open(); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // retryBody goes on where the body before broke off.
@@ -118,59 +121,69 @@ type retryBody struct {
 	at   int64
 	left int64 // negative: to the end
 	body io.ReadCloser
-	try  int
+	err  error // how the body broke off, when it has
+	try  int   // since the last byte
 }
 
 func (b *retryBody) open() error {
-	return b.r.do(b.ctx, "get", b.key, func() (err error) {
-		b.body, err = b.r.s.Get(b.ctx, b.key, b.at, b.left)
+	return b.r.do(b.ctx, "get", b.key, func() error {
+		body, err := b.r.s.Get(b.ctx, b.key, b.at, b.left)
+		if err == nil {
+			b.body = body
+		}
 		return err
 	})
 }
 
 func (b *retryBody) Read(p []byte) (int, error) {
-	n, err := b.body.Read(p)
-	b.at += int64(n)
-	if b.left > 0 {
-		b.left -= int64(n)
-	}
-	broken := errors.Is(err, ErrUnavailable) || errors.Is(err, io.ErrUnexpectedEOF)
-	if n > 0 {
-		b.try = 0
-		if broken {
-			err = nil // the next call meets it again
+	for {
+		if b.err != nil {
+			if err := b.again(); err != nil {
+				return 0, err
+			}
 		}
-		return n, err
+		if b.left == 0 {
+			return 0, io.EOF
+		}
+		n, err := b.body.Read(p)
+		b.at += int64(n)
+		if n > 0 {
+			b.try = 0
+		}
+		if b.left > 0 {
+			b.left -= int64(n)
+		}
+		if !errors.Is(err, ErrUnavailable) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return n, err
+		}
+		if b.left != 0 {
+			b.err = err
+		}
+		if n > 0 {
+			return n, nil
+		}
 	}
-	if !broken || b.left == 0 || b.try >= tries || b.ctx.Err() != nil {
-		return n, err
-	}
-	b.try++
-	b.r.log.Debug("body broke off, going on", "key", b.key, "offset", b.at, "error", err)
-	if !pause(b.ctx, b.try) {
-		return 0, err
-	}
-	if cerr := b.body.Close(); cerr != nil {
-		b.r.log.Debug("close of a broken body", "key", b.key, "error", cerr)
-	}
-	if oerr := b.open(); oerr != nil {
-		b.body = io.NopCloser(failed{oerr})
-		return 0, oerr
-	}
-	return 0, nil
 }
 
-func (b *retryBody) Close() error {
-	if b.body == nil {
-		return nil
+// again opens the rest of a body that broke off.
+func (b *retryBody) again() error {
+	if b.try++; b.try >= tries || !pause(b.ctx, b.try) {
+		return b.err
 	}
-	return b.body.Close()
+	b.r.log.Debug("body broke off, going on", "key", b.key, "offset", b.at, "error", b.err)
+	if err := b.body.Close(); err != nil {
+		b.r.log.Debug("close of a broken body", "key", b.key, "error", err)
+	}
+	b.body = io.NopCloser(nil) // nothing is left to be closed
+	if err := b.open(); err != nil {
+		b.err, b.try = err, tries
+		return err
+	}
+	b.err = nil
+	return nil
 }
 
-// failed is a body that could not be opened again.
-type failed struct{ err error }
-
-func (f failed) Read([]byte) (int, error) { return 0, f.err }
+func (b *retryBody) Close() error { return b.body.Close() }
 
 // readAll reads a whole object of at most limit bytes.
 func readAll(ctx context.Context, s Store, key string, limit int64) ([]byte, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -17,6 +18,8 @@ import (
 type S3 struct {
 	url    URL
 	client *minio.Client
+
+	unconditional atomic.Bool // the store has refused a conditional write
 }
 
 var _ Store = (*S3)(nil)
@@ -59,7 +62,7 @@ func (s *S3) EnsureBucket(ctx context.Context) error {
 	case err == nil, code == "BucketAlreadyOwnedByYou", code == "BucketAlreadyExists":
 		return nil
 	default:
-		return s.translate("make the bucket", s.url.Bucket, err)
+		return s.translate(ctx, "make the bucket", s.url.Bucket, err)
 	}
 }
 
@@ -68,25 +71,35 @@ func (s *S3) Put(ctx context.Context, key string, body []byte, create bool) erro
 	if err := checkSize(key, body); err != nil {
 		return err
 	}
-	o := minio.PutObjectOptions{DisableMultipart: true, SendContentMd5: true, ContentType: "application/octet-stream"}
 	if create {
-		// Not every store knows the condition, so the object is looked for,
-		// too. Where two writers race past both, they write the same bytes:
-		// keys are digests of contents.
+		// The condition alone decides, but it decides after the body was sent,
+		// and a publisher that starts again finds most packs there: so the
+		// object is looked for first. That also serves stores that do not know
+		// the condition. Where two writers race past it there, they write the
+		// same bytes: keys are digests of contents.
 		if _, err := s.Stat(ctx, key); err == nil {
-			return fmt.Errorf("put %s: %w", key, ErrExists)
+			return fmt.Errorf("put %s (%s): %w", key, s.url, ErrExists)
 		} else if !errors.Is(err, ErrNotFound) {
 			return err
 		}
+	}
+	err := s.put(ctx, key, body, create && !s.unconditional.Load())
+	if create && minio.ToErrorResponse(err).Code == "NotImplemented" {
+		s.unconditional.Store(true)
+		err = s.put(ctx, key, body, false)
+	}
+	return s.translate(ctx, "put", key, err)
+}
+
+func (s *S3) put(ctx context.Context, key string, body []byte, condition bool) error {
+	o := minio.PutObjectOptions{DisableMultipart: true, SendContentMd5: true, ContentType: "application/octet-stream"}
+	if condition {
 		o.SetMatchETagExcept("*")
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, mostPut, errors.New("an object was not taken within 5 minutes"))
+	ctx, cancel := context.WithTimeoutCause(ctx, mostPut, errPut)
 	defer cancel()
 	_, err := s.client.PutObject(ctx, s.url.Bucket, s.url.Prefix+key, bytes.NewReader(body), int64(len(body)), o)
-	if err != nil {
-		return s.translate("put", key, err)
-	}
-	return nil
+	return err
 }
 
 // Get reads a range of an object.
@@ -113,8 +126,9 @@ func (s *S3) Get(ctx context.Context, key string, offset, length int64) (io.Read
 		if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
 			return io.NopCloser(beyond{key}), nil
 		}
-		return nil, s.translate("get", key, err)
+		return nil, s.translate(ctx, "get", key, err)
 	}
+	idle.rest()
 	if length < 0 {
 		length = info.Size
 	}
@@ -128,9 +142,13 @@ const (
 	mostPut  = 5 * time.Minute
 )
 
-var errIdle = errors.New("the store sent nothing for 30 s")
+var (
+	errIdle = errors.New("the store sent nothing for 30 s")
+	errPut  = errors.New("an object was not taken within 5 minutes")
+)
 
 // idle ends a body that stands still: the other end may be gone without a word.
+// A reader that takes its time between two reads is not meant.
 type idle struct {
 	ctx    context.Context //nolint:containedctx // the body's own
 	cancel context.CancelCauseFunc
@@ -142,8 +160,8 @@ func newIdle(ctx context.Context) *idle {
 	return &idle{ctx, cancel, time.AfterFunc(mostIdle, func() { cancel(errIdle) })}
 }
 
-// progress begins the wait anew.
-func (i *idle) progress() { i.timer.Reset(mostIdle) }
+func (i *idle) wait() { i.timer.Reset(mostIdle) }
+func (i *idle) rest() { i.timer.Stop() }
 
 func (i *idle) stop() {
 	i.timer.Stop()
@@ -167,11 +185,10 @@ type s3Body struct {
 }
 
 func (b *s3Body) Read(p []byte) (int, error) {
+	b.idle.wait()
 	n, err := b.body.Read(p)
+	b.idle.rest()
 	b.left -= int64(n)
-	if n > 0 {
-		b.idle.progress()
-	}
 	switch {
 	case err == nil:
 		return n, nil
@@ -182,7 +199,7 @@ func (b *s3Body) Read(p []byte) (int, error) {
 	case errors.Is(context.Cause(b.idle.ctx), errIdle):
 		return n, fmt.Errorf("get %s (%s): %w: %w", b.key, b.s.url, ErrUnavailable, errIdle)
 	default:
-		return n, b.s.translate("get", b.key, err)
+		return n, b.s.translate(b.idle.ctx, "get", b.key, err)
 	}
 }
 
@@ -195,7 +212,7 @@ func (b *s3Body) Close() error {
 func (s *S3) Stat(ctx context.Context, key string) (Info, error) {
 	i, err := s.client.StatObject(ctx, s.url.Bucket, s.url.Prefix+key, minio.StatObjectOptions{})
 	if err != nil {
-		return Info{}, s.translate("look for", key, err)
+		return Info{}, s.translate(ctx, "look for", key, err)
 	}
 	return Info{Key: key, Size: i.Size, Modified: i.LastModified}, nil
 }
@@ -206,7 +223,7 @@ func (s *S3) List(ctx context.Context, prefix string, each func(Info) error) err
 	defer cancel()
 	for i := range s.client.ListObjects(ctx, s.url.Bucket, minio.ListObjectsOptions{Prefix: s.url.Prefix + prefix, Recursive: true}) {
 		if i.Err != nil {
-			return s.translate("list", prefix, i.Err)
+			return s.translate(ctx, "list", prefix, i.Err)
 		}
 		if err := each(Info{Key: i.Key[len(s.url.Prefix):], Size: i.Size, Modified: i.LastModified}); err != nil {
 			return err
@@ -218,20 +235,21 @@ func (s *S3) List(ctx context.Context, prefix string, each func(Info) error) err
 // Delete removes an object.
 func (s *S3) Delete(ctx context.Context, key string) error {
 	err := s.client.RemoveObject(ctx, s.url.Bucket, s.url.Prefix+key, minio.RemoveObjectOptions{})
-	if err = s.translate("delete", key, err); errors.Is(err, ErrNotFound) {
+	if err = s.translate(ctx, "delete", key, err); errors.Is(err, ErrNotFound) {
 		return nil
 	}
 	return err
 }
 
-// translate keeps the client's errors inside this file.
-func (s *S3) translate(op, key string, err error) error {
+// translate keeps the client's errors inside this file. Whether ctx ended is
+// asked of ctx: what the client returns then may be the cause alone.
+func (s *S3) translate(ctx context.Context, op, key string, err error) error {
 	if err == nil {
 		return nil
 	}
 	where := fmt.Sprintf("%s %s (%s)", op, key, s.url)
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s: %w", where, errors.Join(ErrUnavailable, err))
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w: %w", where, ErrUnavailable, ctx.Err())
 	}
 	r := minio.ToErrorResponse(err)
 	switch r.Code {

@@ -17,10 +17,11 @@ import (
 // whoever made the build to mend.
 var ErrBuild = errors.New("bad build")
 
-// ScanOptions say what a build may contain.
+// ScanOptions say what a build may contain beyond regular files with ordinary
+// names. The zero value refuses both.
 type ScanOptions struct {
-	FollowSymlinks bool // take what a link inside the tree points to
-	Secrets        bool // take what usually is a secret or a tool's own, .env and .git among them
+	FollowSymlinks bool // a link to a regular file inside the build counts as that file
+	Secrets        bool // names such as .env, .git and id_rsa, which are published by mistake, are taken
 }
 
 // Build is a directory as it was when it was scanned.
@@ -110,7 +111,7 @@ func (s *scan) visit(p string, e fs.DirEntry, err error) error {
 		return nil
 	}
 	if err != nil {
-		s.problem("%s: %w", p, errors.Unwrap(err))
+		s.problem("%s: %w", p, reason(err))
 		return nil
 	}
 	if why := s.refused(e.Name()); why != "" {
@@ -139,6 +140,14 @@ func (s *scan) visit(p string, e fs.DirEntry, err error) error {
 	s.build.Files = append(s.build.Files, BuildFile{Path: p, Size: info.Size(), Exec: info.Mode()&0o111 != 0, id: identify(info)})
 	s.build.Bytes += info.Size()
 	return nil
+}
+
+// reason is an error of the file system without the path that it repeats.
+func reason(err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err
+	}
+	return err
 }
 
 // refused says why a name does not belong on a web site. Other names that begin

@@ -40,15 +40,17 @@ type builtPack struct {
 // compressed by several goroutines and put into packs in the order in which they
 // were read, so that the same contents always make the same packs: a publisher
 // that starts again finds the packs of the one before. What is in flight is
-// bounded: a frame per worker, and uploadsAtOnce packs.
+// bounded: some frames per worker, and uploadsAtOnce packs and two.
+//
+// inOrder is closed only behind the last frame. Where reading fails it stays
+// open and the context ends, so that no pack is closed early and stored in vain.
 func (w *upload) send(ctx context.Context, missing []release.File) (*Layout, error) {
 	g, ctx := errgroup.WithContext(ctx)
 	toCompress := make(chan *rawFrame)
 	inOrder := make(chan *rawFrame, w.workers)
 	g.Go(func() error {
 		defer close(toCompress)
-		defer close(inOrder)
-		return w.read(ctx, missing, func(f *rawFrame) error {
+		err := w.read(ctx, missing, func(f *rawFrame) error {
 			for _, c := range []chan *rawFrame{inOrder, toCompress} {
 				select {
 				case c <- f:
@@ -58,6 +60,11 @@ func (w *upload) send(ctx context.Context, missing []release.File) (*Layout, err
 			}
 			return nil
 		})
+		if err != nil {
+			return err
+		}
+		close(inOrder)
+		return nil
 	})
 	for range w.workers {
 		g.Go(func() error { return compress(toCompress) })
@@ -113,15 +120,13 @@ func (w *upload) read(ctx context.Context, missing []release.File, emit func(*ra
 		}
 		alone := f.Size > frameTarget
 		err := w.readContent(byPath[f.Path], f.Digest, func(at int64, part []byte) error {
-			into := shared
 			if alone {
-				into = newRawFrame()
+				own := newRawFrame()
+				own.raw, own.entries = part, []PackEntry{{f.Digest, at, 0, int64(len(part))}}
+				return emit(own)
 			}
-			into.entries = append(into.entries, PackEntry{f.Digest, at, int64(len(into.raw)), int64(len(part))})
-			into.raw = append(into.raw, part...)
-			if alone {
-				return emit(into)
-			}
+			shared.entries = append(shared.entries, PackEntry{f.Digest, at, int64(len(shared.raw)), int64(len(part))})
+			shared.raw = append(shared.raw, part...)
 			return nil
 		})
 		if err != nil {
@@ -144,8 +149,10 @@ func (w *upload) readContent(f BuildFile, want release.Digest, each func(at int6
 	sum := sha256.New()
 	for at := int64(0); at < f.Size; {
 		part := make([]byte, min(f.Size-at, maxFrame))
-		if _, err := io.ReadFull(s.f, part); err != nil {
-			return fmt.Errorf("%s: %w: %w", f.Path, ErrChanged, err)
+		if _, err := io.ReadFull(s.f, part); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("%s: %w: it is shorter than it was", f.Path, ErrChanged)
+		} else if err != nil {
+			return fmt.Errorf("%w: %w", ErrBuild, err)
 		}
 		sum.Write(part)
 		if err := each(at, part); err != nil {
@@ -154,7 +161,7 @@ func (w *upload) readContent(f BuildFile, want release.Digest, each func(at int6
 		at += int64(len(part))
 	}
 	if !sameSum(sum, want) {
-		return fmt.Errorf("%s: %w: let the build finish before it is published", f.Path, ErrChanged)
+		return s.changed()
 	}
 	return nil
 }
@@ -184,21 +191,18 @@ func (w *upload) pack(ctx context.Context, frames <-chan *rawFrame) ([]builtPack
 			return err
 		})
 	}
-	for f := range frames {
-		select {
-		case built := <-f.built:
-			b.add(built)
-		case <-ctx.Done():
-			return nil, errors.Join(g.Wait(), ctx.Err())
-		}
+	err := each(ctx, frames, func(built builtFrame) {
+		b.add(built)
 		if b.full() {
 			closePack()
 		}
-	}
-	if len(b.body) > 0 {
+	})
+	if err == nil && len(b.body) > 0 {
 		closePack()
 	}
-	if err := g.Wait(); err != nil {
+	// Where a pack could not be stored, that is the error: the context's end
+	// only follows from it.
+	if err := errorOr(g.Wait(), err); err != nil {
 		return nil, err
 	}
 	out := make([]builtPack, len(packs))
@@ -208,6 +212,26 @@ func (w *upload) pack(ctx context.Context, frames <-chan *rawFrame) ([]builtPack
 	return out, nil
 }
 
+// each hands over the frames in their order, each when it is compressed.
+func each(ctx context.Context, frames <-chan *rawFrame, do func(builtFrame)) error {
+	for {
+		select {
+		case f, ok := <-frames:
+			if !ok {
+				return nil
+			}
+			select {
+			case built := <-f.built:
+				do(built)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // store puts one pack. One that is there already is the same: its name is the
 // digest of its bytes.
 func (w *upload) store(ctx context.Context, b *packBuilder, out *builtPack) error {
@@ -215,11 +239,13 @@ func (w *upload) store(ctx context.Context, b *packBuilder, out *builtPack) erro
 	if err != nil {
 		return err
 	}
-	if err := w.p.Store.Put(ctx, packKey(digest), body, true); err != nil && !errors.Is(err, ErrExists) {
+	switch err := w.p.Store.Put(ctx, packKey(digest), body, true); {
+	case err == nil:
+		w.sent.Add(int64(len(body)))
+	case !errors.Is(err, ErrExists):
 		return err
 	}
 	*out = builtPack{digest, int64(len(body)), b.index}
-	w.sent.Add(int64(len(body)))
 	w.progress()
 	return nil
 }

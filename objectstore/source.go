@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"syscall"
 
 	"relman/release"
 )
@@ -18,7 +20,11 @@ type source struct {
 }
 
 func (w *upload) open(f BuildFile) (*source, error) {
-	file, err := w.root.Open(f.Path)
+	// Without O_NONBLOCK, a pipe that took the file's place would block.
+	file, err := w.root.OpenFile(f.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w: it is gone", f.Path, ErrChanged)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBuild, err)
 	}
@@ -36,9 +42,13 @@ func (s *source) unchanged() error {
 		return fmt.Errorf("%w: %w", ErrBuild, err)
 	}
 	if identify(info) != s.file.id {
-		return fmt.Errorf("%s: %w: let the build finish before it is published", s.file.Path, ErrChanged)
+		return s.changed()
 	}
 	return nil
+}
+
+func (s *source) changed() error {
+	return fmt.Errorf("%s: %w: let the build finish before it is published", s.file.Path, ErrChanged)
 }
 
 // digest reads a whole file.
@@ -55,6 +65,9 @@ func (w *upload) digest(ctx context.Context, f BuildFile) (d release.Digest, err
 		}
 		return s.f.Read(p)
 	}))
+	if ctx.Err() != nil {
+		return d, ctx.Err()
+	}
 	if err != nil {
 		return d, fmt.Errorf("%w: %w", ErrBuild, err)
 	}

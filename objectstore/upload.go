@@ -22,7 +22,7 @@ type Publisher struct {
 	Store    Store
 	Site     release.Site
 	Base     *Stored // the release whose contents need not be sent again; nil for none
-	Workers  int     // for hashing and compressing; 0: one per processor
+	Workers  int     // for hashing and compressing; 0: one per processor, at most 8
 	Progress func(PublishProgress)
 }
 
@@ -31,7 +31,7 @@ type Publisher struct {
 type PublishProgress struct {
 	Files, AllFiles int   // hashed
 	Bytes, AllBytes int64 // hashed
-	Sent            int64 // stored bytes of packs
+	Sent            int64 // bytes of packs that were not in the store yet
 }
 
 // UploadStats say what an upload came to.
@@ -39,8 +39,8 @@ type UploadStats struct {
 	Files, NewFiles int
 	Bytes           int64 // of all files
 	NewBytes        int64 // of the contents that the base does not have
-	UploadedBytes   int64 // of the packs
-	Packs           int
+	UploadedBytes   int64 // of the packs that were not in the store yet
+	Packs           int   // that hold the new contents
 }
 
 // Upload is a build whose contents are all in the store. It becomes a release
@@ -53,7 +53,10 @@ type Upload struct {
 	layout    *Layout
 }
 
-const uploadsAtOnce = 4
+const (
+	uploadsAtOnce = 4
+	mostWorkers   = 8 // each has frames in memory
+)
 
 // Upload hashes a build and sends what the base does not have.
 func (p *Publisher) Upload(ctx context.Context, b *Build) (*Upload, error) {
@@ -67,7 +70,7 @@ func (p *Publisher) Upload(ctx context.Context, b *Build) (*Upload, error) {
 	defer root.Close()
 	w := &upload{p: p, root: root, build: b, workers: p.Workers}
 	if w.workers <= 0 {
-		w.workers = runtime.GOMAXPROCS(0)
+		w.workers = min(runtime.GOMAXPROCS(0), mostWorkers)
 	}
 	files, err := w.hash(ctx)
 	if err != nil {
@@ -119,11 +122,14 @@ func (w *upload) hash(ctx context.Context) ([]release.File, error) {
 		}
 		g.Go(func() error {
 			d, err := w.digest(gctx, f)
+			if err != nil {
+				return err
+			}
 			files[i] = release.File{Path: f.Path, Size: f.Size, Digest: d, Exec: f.Exec, Type: mediaType(f.Path)}
 			w.hashedFiles.Add(1)
 			w.hashedBytes.Add(f.Size)
 			w.progress()
-			return err
+			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {

@@ -1,6 +1,7 @@
 package objectstore
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -26,23 +27,26 @@ const defaultEndpoint = "s3.amazonaws.com"
 
 // ParseURL reads a store's URL.
 func ParseURL(s string) (URL, error) {
+	// No error repeats what could be a secret: a URL with an "@" may hold one
+	// anywhere, so it is not even parsed.
+	if strings.Contains(s, "@") {
+		return URL{}, errors.New("store: credentials do not belong in its URL: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (a real @ is %40)")
+	}
 	u, err := url.Parse(s)
-	if err != nil {
-		return URL{}, fmt.Errorf("store %q: %w", s, err)
-	}
-	if u.User != nil {
-		return URL{}, fmt.Errorf("store s3://%s: credentials do not belong in its URL: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", u.Host)
-	}
-	if u.Scheme != "s3" || u.Host == "" {
+	if err != nil || u.Scheme != "s3" || u.Host == "" || u.Port() != "" {
 		return URL{}, fmt.Errorf("store %q: it looks like s3://bucket/prefix?endpoint=https://host", s)
 	}
 	out := URL{Bucket: u.Host, Endpoint: defaultEndpoint}
 	if p := strings.Trim(u.Path, "/"); p != "" {
 		out.Prefix = p + "/"
 	}
-	for name, values := range u.Query() {
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return URL{}, fmt.Errorf("store s3://%s: what follows the ? cannot be read", u.Host)
+	}
+	for name, values := range query {
 		if err := out.set(name, values[len(values)-1]); err != nil {
-			return URL{}, fmt.Errorf("store %q: %w", s, err)
+			return URL{}, fmt.Errorf("store s3://%s: %w", u.Host, err)
 		}
 	}
 	return out, nil
@@ -52,10 +56,10 @@ func (u *URL) set(name, value string) error {
 	switch name {
 	case "endpoint":
 		e, err := url.Parse(value)
-		if err != nil {
-			return err
-		}
-		if e.Scheme != "http" && e.Scheme != "https" || e.Host == "" || strings.Trim(e.Path, "/") != "" {
+		if err != nil || e.User != nil || e.Scheme != "http" && e.Scheme != "https" || e.Host == "" || strings.Trim(e.Path, "/") != "" || e.RawQuery != "" {
+			if strings.Contains(value, "@") {
+				return errors.New("endpoint: credentials do not belong in its URL")
+			}
 			return fmt.Errorf("endpoint %q: it looks like https://host:port", value)
 		}
 		u.Endpoint, u.Plain = e.Host, e.Scheme == "http"
@@ -91,7 +95,8 @@ func (u URL) String() string {
 	}
 	s := "s3://" + u.Bucket
 	if u.Prefix != "" {
-		s += "/" + strings.TrimSuffix(u.Prefix, "/")
+		path := url.URL{Path: "/" + strings.TrimSuffix(u.Prefix, "/")}
+		s += strings.ReplaceAll(path.EscapedPath(), "@", "%40")
 	}
 	if len(q) > 0 {
 		// As a person would write it: nothing here needs to be escaped.
@@ -106,6 +111,9 @@ type Credentials struct{ AccessKey, SecretKey string }
 
 // String hides the secret.
 func (c Credentials) String() string { return c.AccessKey + ":***" }
+
+// GoString hides the secret.
+func (c Credentials) GoString() string { return c.String() }
 
 // LogValue hides the secret.
 func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
