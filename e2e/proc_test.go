@@ -16,7 +16,7 @@ import (
 )
 
 // binaries are built once for all tests of the package.
-type binaries struct{ relman, etcd, etcdctl string }
+type binaries struct{ relman, etcd, etcdctl, sitecheck string }
 
 var build = sync.OnceValues(func() (binaries, error) {
 	dir, err := os.MkdirTemp("", "relman-e2e-bin-")
@@ -24,9 +24,11 @@ var build = sync.OnceValues(func() (binaries, error) {
 		return binaries{}, err
 	}
 	built = dir
-	b := binaries{filepath.Join(dir, "relman"), filepath.Join(dir, "etcd"), filepath.Join(dir, "etcdctl")}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	b := binaries{in("relman"), in("etcd"), in("etcdctl"), in("sitecheck")}
 	for _, args := range [][]string{
 		{"build", "-tags", "failpoints", "-o", b.relman, "relman/cmd/relman"},
+		{"build", "-o", b.sitecheck, "relman/e2e/sitecheck"},
 		{"build", "-C", "../tools", "-o", b.etcd, "go.etcd.io/etcd/server/v3"},
 		{"build", "-C", "../tools", "-o", b.etcdctl, "go.etcd.io/etcd/etcdctl/v3"},
 	} {
