@@ -1,14 +1,10 @@
 package objectstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
-
-	"github.com/klauspost/compress/zstd"
 
 	"relman/failpoint"
 	"relman/release"
@@ -66,31 +62,22 @@ func (u *Upload) Commit(ctx context.Context, seq uint64, created time.Time) (*re
 }
 
 func putCompressed(ctx context.Context, s Store, key string, raw []byte, create bool) error {
-	enc, err := newEncoder()
+	z, err := compress(raw, thorough)
 	if err != nil {
-		return fmt.Errorf("zstd: %w", err)
+		return err
 	}
-	return s.Put(ctx, key, enc.EncodeAll(raw, nil), create)
+	return s.Put(ctx, key, z, create)
 }
 
-// getCompressed reads what putCompressed wrote: at most limit bytes. The
-// decoder's own memory is bounded by maxFrame, the window of the encoder.
+// getCompressed reads what putCompressed wrote: at most limit bytes.
 func getCompressed(ctx context.Context, s Store, key string, limit int64) ([]byte, error) {
 	stored, err := readAll(ctx, s, key, maxObject)
 	if err != nil {
 		return nil, err
 	}
-	dec, err := zstd.NewReader(bytes.NewReader(stored), zstd.WithDecoderMaxWindow(maxFrame), zstd.WithDecoderConcurrency(1))
+	raw, err := decompress(stored, limit)
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w: %w", key, ErrCorrupt, err)
 	}
-	defer dec.Close()
-	var b bytes.Buffer
-	if _, err := b.ReadFrom(io.LimitReader(dec, limit+1)); err != nil {
-		return nil, fmt.Errorf("get %s: %w: %w", key, ErrCorrupt, err)
-	}
-	if int64(b.Len()) > limit {
-		return nil, fmt.Errorf("get %s: %w: it decompresses to more than %d bytes", key, ErrCorrupt, limit)
-	}
-	return b.Bytes(), nil
+	return raw, nil
 }

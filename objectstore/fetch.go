@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,13 +17,28 @@ import (
 // FetchOptions bound a fetch.
 type FetchOptions struct {
 	Workers  int               // 0: 4
-	Progress func(bytes int64) // called from several goroutines
+	Progress func(bytes int64) // of contents; called from several goroutines
+	Old      Old               // what is held already, to make new content out of; nil: nothing
+	// Failed is told of deltas that were of no use; the whole content was
+	// fetched instead. May be nil.
+	Failed func(f release.File, err error)
+	// Limit is told of the bytes before they are asked for, and may wait. May
+	// be nil.
+	Limit func(ctx context.Context, bytes int64) error
+}
+
+// Old is content that whoever fetches holds. It is used by several goroutines.
+// What it gives does not have to be right: what is made of it is verified.
+type Old interface {
+	Holds(d release.Digest, size int64) bool
+	// Read returns length bytes of a content from offset on.
+	Read(d release.Digest, offset, length int64) ([]byte, error)
 }
 
 const (
 	fetchWorkers = 4
-	mergeGap     = 128 << 10 // stored bytes that are read along rather than asked for separately
-	maxRange     = 8 << 20   // stored bytes of one request
+	mergeGap     = 128 << 10             // stored bytes that are read along rather than asked for separately
+	maxRange     = packTarget + maxFrame // stored bytes of one request: any pack
 )
 
 // Fetch hands each wanted content to write, from up to Workers goroutines at
@@ -32,26 +48,23 @@ const (
 // write that copied to the end without an error has verified bytes. What came
 // damaged is asked for once more: when write returned that error, it is called
 // again for the same content and has to begin anew.
+//
+// Where the layout has deltas, and o.Old holds what they need, only these are
+// fetched. A delta that cannot be had, or does not make the content, is
+// replaced by the whole content.
 func Fetch(ctx context.Context, s Store, from *Stored, want []release.File, o FetchOptions, write func(f release.File, r io.Reader) error) error {
-	workers := o.Workers
-	if workers <= 0 {
-		workers = fetchWorkers
+	if o.Workers <= 0 {
+		o.Workers = fetchWorkers
 	}
-	f := &fetch{s: s, l: from.Layout, m: from.Manifest, o: o, write: write}
-	tasks, err := f.plan(want)
-	if err != nil {
-		return err
-	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(workers)
-	for _, t := range tasks {
-		if gctx.Err() != nil {
-			break
+	f := &fetch{s: s, l: from.Layout, m: from.Manifest, o: o, write: write, whole: map[release.Digest]bool{}}
+	for len(want) > 0 {
+		if err := f.round(ctx, want); err != nil {
+			return err
 		}
-		g.Go(func() error { return t(gctx) })
-	}
-	if err := g.Wait(); err != nil {
-		return fmt.Errorf("fetch %s: %w", f.m.ID(), err)
+		want, f.failed = f.failed, nil // a second round has no deltas that could fail
+		for _, file := range want {
+			f.whole[file.Digest] = true
+		}
 	}
 	return ctx.Err()
 }
@@ -62,6 +75,30 @@ type fetch struct {
 	m     *release.Manifest
 	o     FetchOptions
 	write func(f release.File, r io.Reader) error
+	whole map[release.Digest]bool // contents whose deltas are of no use
+
+	mu     sync.Mutex
+	failed []release.File // guarded by mu: in this round
+}
+
+// round fetches contents as long as nothing fails but deltas.
+func (f *fetch) round(ctx context.Context, want []release.File) error {
+	tasks, err := f.plan(want)
+	if err != nil {
+		return err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(f.o.Workers)
+	for _, t := range tasks {
+		if gctx.Err() != nil {
+			break
+		}
+		g.Go(func() error { return t(gctx) })
+	}
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("fetch %s: %w", f.m.ID(), err)
+	}
+	return nil
 }
 
 // span reads a stretch of a pack. A frame that comes damaged is asked for once
@@ -70,20 +107,25 @@ func (f *fetch) span(ctx context.Context, s span) error {
 	first, last := f.l.frames[s.frames[0]], f.l.frames[s.frames[len(s.frames)-1]]
 	body, err := f.get(ctx, s.pack, first.Offset, last.Offset+last.Size-first.Offset)
 	if err != nil {
-		return err
+		for _, i := range s.frames {
+			if left := f.giveUp(s.wanted[i], err); len(left) > 0 {
+				return err
+			}
+		}
+		return nil
 	}
 	defer body.Close()
-	at, ended := first.Offset, false
+	at, broken := first.Offset, false
 	for _, i := range s.frames {
 		fr, want := f.l.frames[i], s.wanted[i]
-		if ended {
+		if broken {
 			if err := f.frameAgain(ctx, i, want); err != nil {
 				return err
 			}
 			continue
 		}
 		stored, err := next(body, fr.Offset-at, fr.Size)
-		if ended = early(err); err != nil && !ended {
+		if broken = ended(err); err != nil && !broken {
 			return err
 		}
 		at = fr.Offset + fr.Size
@@ -108,20 +150,40 @@ func next(body io.Reader, skip, n int64) ([]byte, error) {
 	return stored[:got], err
 }
 
-// early tells a body that ended before its time: the object is shorter than
-// the layout says.
-func early(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-}
-
-// frameAgain asks for one frame and writes what is wanted of it.
+// frameAgain asks for one frame and writes what is wanted of it. What fails
+// then is final, but for deltas.
 func (f *fetch) frameAgain(ctx context.Context, i int, want []wanted) error {
 	stored, err := f.readFrame(ctx, i)
-	if err != nil {
-		return err
+	for err == nil && len(want) > 0 {
+		if want, err = f.frame(i, stored, want); err != nil && len(want) > 0 && len(f.giveUp(want[:1], err)) == 0 {
+			want, err = want[1:], nil
+		}
 	}
-	_, err = f.frame(i, stored, want)
+	if err != nil && len(f.giveUp(want, err)) == 0 {
+		return nil
+	}
 	return err
+}
+
+// giveUp notes deltas that are of no use for the second round. It returns what
+// cannot be given up.
+func (f *fetch) giveUp(want []wanted, err error) (left []wanted) {
+	if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNotFound) {
+		return want
+	}
+	for _, w := range want {
+		if w.delta == nil {
+			left = append(left, w)
+			continue
+		}
+		f.mu.Lock()
+		f.failed = append(f.failed, w.file)
+		f.mu.Unlock()
+		if f.o.Failed != nil {
+			f.o.Failed(w.file, err)
+		}
+	}
+	return left
 }
 
 // frame writes what is wanted of a frame, and returns what it did not write.
@@ -132,12 +194,32 @@ func (f *fetch) frame(i int, stored []byte, want []wanted) ([]wanted, error) {
 		return want, f.corrupt(i, want[0].file, err)
 	}
 	for n, w := range want {
-		part := raw[w.at.offset : w.at.offset+w.at.size]
+		part, err := f.make(w, raw)
+		if err != nil {
+			return want[n:], err
+		}
 		if err := f.deliver(w.file, bytes.NewReader(part), i); err != nil {
 			return want[n:], err
 		}
 	}
 	return nil, nil
+}
+
+// make makes what is wanted out of the frame that it is in.
+func (f *fetch) make(w wanted, raw []byte) ([]byte, error) {
+	part := raw[w.at.offset : w.at.offset+w.at.length]
+	if w.delta == nil {
+		return part, nil
+	}
+	old, err := f.o.Old.Read(w.delta.old.Digest, w.delta.from, w.delta.span)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: the version that it is made from cannot be read: %w", w.file.Path, ErrCorrupt, err)
+	}
+	made, err := applyDelta(part, old, w.delta.size)
+	if err != nil {
+		return nil, f.corrupt(w.at.frame, w.file, err)
+	}
+	return made, nil
 }
 
 // deliver calls write with a reader that checks.
@@ -164,13 +246,18 @@ func (f *fetch) readFrame(ctx context.Context, i int) ([]byte, error) {
 	}
 	defer body.Close()
 	stored, err := next(body, 0, fr.Size)
-	if err != nil && !early(err) {
+	if err != nil && !ended(err) {
 		return nil, err
 	}
 	return stored, nil
 }
 
 func (f *fetch) get(ctx context.Context, pack int, offset, length int64) (io.ReadCloser, error) {
+	if f.o.Limit != nil {
+		if err := f.o.Limit(ctx, length); err != nil {
+			return nil, err
+		}
+	}
 	return f.s.Get(ctx, packKey(f.l.packs[pack].Digest), offset, length)
 }
 

@@ -1,36 +1,80 @@
 package objectstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
 
 const (
-	frameTarget = 1 << 20 // raw bytes of small files that share a frame
-	maxFrame    = 8 << 20 // raw bytes of any frame: a file above it is cut into pieces
-	packTarget  = 8 << 20 // stored bytes at which a pack is closed
+	frameTarget = 4 << 20      // raw bytes of small files, or of deltas, that share a frame
+	maxFrame    = 8 << 20      // raw bytes of any frame: a file above it is cut into pieces
+	packTarget  = 8 << 20      // stored bytes at which a pack is closed
+	maxOld      = 3 * maxFrame // old bytes that one delta may need
+)
+
+// effort says how hard bytes are compressed.
+type effort zstd.EncoderLevel
+
+const (
+	// thorough is for what every new node reads.
+	thorough = effort(zstd.SpeedBetterCompression)
+	// quick takes half the time for a twentieth more bytes: for what has a
+	// delta, which nodes read instead.
+	quick = effort(zstd.SpeedDefault)
 )
 
 // encoders are shared: one compresses for many goroutines, one frame each.
-var newEncoder = sync.OnceValues(func() (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderCRC(false), zstd.WithWindowSize(maxFrame))
-})
+var encoders = map[effort]func() (*zstd.Encoder, error){thorough: newEncoder(thorough), quick: newEncoder(quick)}
+
+func newEncoder(e effort) func() (*zstd.Encoder, error) {
+	return sync.OnceValues(func() (*zstd.Encoder, error) {
+		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevel(e)), zstd.WithEncoderCRC(false), zstd.WithWindowSize(maxFrame))
+	})
+}
 
 // decoders are shared in the same way. The memory bound holds for each frame.
 var newDecoder = sync.OnceValues(func() (*zstd.Decoder, error) {
 	return zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxFrame), zstd.WithDecoderMaxWindow(maxFrame))
 })
 
-// packFrame compresses raw bytes, or keeps them when that saves nothing.
-func packFrame(raw []byte) (stored []byte, compressed bool, err error) {
-	enc, err := newEncoder()
+// compress is one zstd frame.
+func compress(raw []byte, e effort) ([]byte, error) {
+	enc, err := encoders[e]()
 	if err != nil {
-		return nil, false, fmt.Errorf("zstd: %w", err)
+		return nil, fmt.Errorf("zstd: %w", err)
 	}
-	z := enc.EncodeAll(raw, make([]byte, 0, len(raw)/2+64))
+	return enc.EncodeAll(raw, make([]byte, 0, len(raw)/4+64)), nil
+}
+
+// decompress undoes compress where the size is not known: it gives at most
+// limit bytes. The decoder's own memory is bounded by the encoders' window.
+func decompress(stored []byte, limit int64) ([]byte, error) {
+	dec, err := zstd.NewReader(bytes.NewReader(stored), zstd.WithDecoderMaxWindow(maxFrame), zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	defer dec.Close()
+	var b bytes.Buffer
+	if _, err := b.ReadFrom(io.LimitReader(dec, limit+1)); err != nil {
+		return nil, err
+	}
+	if int64(b.Len()) > limit {
+		return nil, fmt.Errorf("it decompresses to more than %d bytes", limit)
+	}
+	return b.Bytes(), nil
+}
+
+// packFrame compresses raw bytes, or keeps them when that saves nothing.
+func packFrame(raw []byte, e effort) (stored []byte, compressed bool, err error) {
+	z, err := compress(raw, e)
+	if err != nil {
+		return nil, false, err
+	}
 	if len(z) >= len(raw)-len(raw)/64 {
 		return raw, false, nil
 	}

@@ -20,6 +20,7 @@ type Layout struct {
 	packs  []packRef
 	frames []frameRef
 	places map[release.Digest][]piece
+	deltas map[release.Digest][]delta
 }
 
 // packRef is one pack object.
@@ -38,11 +39,26 @@ type frameRef struct {
 	Zstd   bool  `json:"z,omitempty"`
 }
 
-// piece is a part of a content: Size raw bytes of a frame from Offset on. A
+// piece is a part of a content: length raw bytes of a frame from offset on. A
 // content of at most maxFrame bytes is one piece; an empty one is none.
 type piece struct {
-	frame        int
-	offset, size int64
+	frame          int
+	offset, length int64
+}
+
+// delta makes a piece of a content, the size bytes that follow those of the
+// delta before, out of old bytes: span bytes of a content from its byte from on.
+type delta struct {
+	piece      // where the delta is
+	size       int64
+	old        oldRef
+	from, span int64
+}
+
+// oldRef is a content that a delta needs. A release does not have to have it.
+type oldRef struct {
+	Digest release.Digest `json:"h"`
+	Size   int64          `json:"s"`
 }
 
 type layoutHeader struct {
@@ -50,10 +66,12 @@ type layoutHeader struct {
 	Tree   release.Digest `json:"tree"` // of the manifest that it belongs to
 	Packs  int            `json:"packs"`
 	Frames int            `json:"frames"`
+	Olds   int            `json:"olds"`   // contents that deltas need
+	Deltas int            `json:"deltas"` // contents that have deltas
 }
 
 const (
-	layoutFormat   = 1
+	layoutFormat   = 2
 	maxLayoutBytes = 64 << 20
 )
 
@@ -86,39 +104,80 @@ func (l *Layout) encode(m *release.Manifest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	if err := enc.Encode(layoutHeader{layoutFormat, m.Tree, len(l.packs), len(l.frames)}); err != nil {
+	w := layoutWriter{l: l}
+	w.enc = json.NewEncoder(&w.b)
+	if err := w.write(m); err != nil {
 		return nil, err
 	}
-	for _, p := range l.packs {
-		if err := enc.Encode(p); err != nil {
-			return nil, err
+	return w.b.Bytes(), nil
+}
+
+type layoutWriter struct {
+	l   *Layout
+	b   bytes.Buffer
+	enc *json.Encoder
+}
+
+func (w *layoutWriter) write(m *release.Manifest) error {
+	all := contents(m)
+	olds, number := w.l.olds(all)
+	h := layoutHeader{layoutFormat, m.Tree, len(w.l.packs), len(w.l.frames), len(olds), len(w.l.deltas)}
+	if err := errors.Join(w.enc.Encode(h), lines(w.enc, w.l.packs), lines(w.enc, w.l.frames)); err != nil {
+		return err
+	}
+	for _, c := range all {
+		numbers := []int64{}
+		for _, p := range w.l.places[c.Digest] {
+			numbers = append(numbers, int64(p.frame), p.offset, p.length)
+		}
+		if err := w.enc.Encode(numbers); err != nil {
+			return err
 		}
 	}
-	for _, f := range l.frames {
-		if err := enc.Encode(f); err != nil {
-			return nil, err
+	if err := lines(w.enc, olds); err != nil {
+		return err
+	}
+	for i, c := range all {
+		if len(w.l.deltas[c.Digest]) == 0 {
+			continue
+		}
+		numbers := []int64{int64(i)}
+		for _, d := range w.l.deltas[c.Digest] {
+			numbers = append(numbers, int64(d.frame), d.offset, d.length, d.size, int64(number[d.old]), d.from, d.span)
+		}
+		if err := w.enc.Encode(numbers); err != nil {
+			return err
 		}
 	}
-	for _, c := range contents(m) {
-		var numbers []int64
-		for _, p := range l.places[c.Digest] {
-			numbers = append(numbers, int64(p.frame), p.offset, p.size)
-		}
-		if numbers == nil {
-			numbers = []int64{}
-		}
-		if err := enc.Encode(numbers); err != nil {
-			return nil, err
+	return nil
+}
+
+func lines[T any](enc *json.Encoder, all []T) error {
+	for _, v := range all {
+		if err := enc.Encode(v); err != nil {
+			return err
 		}
 	}
-	return b.Bytes(), nil
+	return nil
+}
+
+// olds numbers the contents that deltas need.
+func (l *Layout) olds(all []release.File) (olds []oldRef, number map[oldRef]int) {
+	number = map[oldRef]int{}
+	for _, c := range all {
+		for _, d := range l.deltas[c.Digest] {
+			if _, ok := number[d.old]; !ok {
+				number[d.old] = len(olds)
+				olds = append(olds, d.old)
+			}
+		}
+	}
+	return olds, number
 }
 
 // only is the part of the layout that a manifest needs, renumbered.
 func (l *Layout) only(m *release.Manifest) (*Layout, error) {
-	out := &Layout{places: map[release.Digest][]piece{}}
+	out := &Layout{places: map[release.Digest][]piece{}, deltas: map[release.Digest][]delta{}}
 	packs, frames := map[int]int{}, map[int]int{}
 	for _, c := range contents(m) {
 		from, ok := l.places[c.Digest]
@@ -127,9 +186,16 @@ func (l *Layout) only(m *release.Manifest) (*Layout, error) {
 		}
 		var to []piece
 		for _, p := range from {
-			to = append(to, piece{out.addFrame(l, p.frame, packs, frames), p.offset, p.size})
+			p.frame = out.addFrame(l, p.frame, packs, frames)
+			to = append(to, p)
 		}
 		out.places[c.Digest] = to
+	}
+	for _, c := range contents(m) {
+		for _, d := range l.deltas[c.Digest] {
+			d.frame = out.addFrame(l, d.frame, packs, frames)
+			out.deltas[c.Digest] = append(out.deltas[c.Digest], d)
+		}
 	}
 	return out, nil
 }
@@ -152,7 +218,9 @@ func (l *Layout) addFrame(from *Layout, i int, packs, frames map[int]int) int {
 	return frames[i]
 }
 
-// merge is a layout that knows what either knows.
+// merge is a layout that knows what l knows, and places of the other. The
+// deltas of the other are left behind: they lead to its release from the one
+// before it, which by now no node needs to hold.
 func (l *Layout) merge(other *Layout) *Layout {
 	if other == nil {
 		return l
@@ -161,6 +229,7 @@ func (l *Layout) merge(other *Layout) *Layout {
 		packs:  append(slices.Clone(l.packs), other.packs...),
 		frames: slices.Clone(l.frames),
 		places: maps.Clone(l.places),
+		deltas: l.deltas,
 	}
 	for _, f := range other.frames {
 		f.Pack += len(l.packs)
@@ -226,7 +295,7 @@ func (p *layoutParser) parse(m *release.Manifest) (*Layout, error) {
 	if h.Tree != m.Tree {
 		return nil, errors.New("it belongs to another tree")
 	}
-	l := &Layout{places: make(map[release.Digest][]piece, len(m.Files))}
+	l := &Layout{places: make(map[release.Digest][]piece, len(m.Files)), deltas: map[release.Digest][]delta{}}
 	for range h.Packs {
 		var k packRef
 		if err := p.next(&k); err != nil {
@@ -247,7 +316,8 @@ func (p *layoutParser) parse(m *release.Manifest) (*Layout, error) {
 		}
 		l.frames = append(l.frames, f)
 	}
-	for _, c := range contents(m) {
+	all := contents(m)
+	for _, c := range all {
 		var numbers []int64
 		if err := p.next(&numbers); err != nil {
 			return nil, err
@@ -258,10 +328,40 @@ func (p *layoutParser) parse(m *release.Manifest) (*Layout, error) {
 		}
 		l.places[c.Digest] = pieces
 	}
+	if err := p.deltas(l, h, all); err != nil {
+		return nil, err
+	}
 	if p.n++; p.lines.Scan() {
 		return nil, errors.New("more lines than it says")
 	}
 	return l, p.lines.Err()
+}
+
+func (p *layoutParser) deltas(l *Layout, h layoutHeader, all []release.File) error {
+	var olds []oldRef
+	for range h.Olds {
+		var o oldRef
+		if err := p.next(&o); err != nil {
+			return err
+		}
+		olds = append(olds, o)
+	}
+	for range h.Deltas {
+		var numbers []int64
+		if err := p.next(&numbers); err != nil {
+			return err
+		}
+		if len(numbers) == 0 || numbers[0] < 0 || numbers[0] >= int64(len(all)) {
+			return errors.New("a delta of no content")
+		}
+		c := all[numbers[0]]
+		deltas, err := l.deltasOf(c, numbers[1:], olds)
+		if err != nil {
+			return err
+		}
+		l.deltas[c.Digest] = deltas
+	}
+	return nil
 }
 
 func (l *Layout) checkFrame(f frameRef) error {
@@ -283,19 +383,55 @@ func (l *Layout) pieces(c release.File, numbers []int64) ([]piece, error) {
 	}
 	var out []piece
 	var sum int64
-	for i := 0; i < len(numbers); i += 3 {
-		frame, p := numbers[i], piece{int(numbers[i]), numbers[i+1], numbers[i+2]}
-		if frame < 0 || frame >= int64(len(l.frames)) {
-			return nil, fmt.Errorf("no frame %d for %s", frame, c.Path)
+	for n := range slices.Chunk(numbers, 3) {
+		p, err := l.piece(n, c.Path)
+		if err != nil {
+			return nil, err
 		}
-		if raw := l.frames[frame].Raw; p.offset < 0 || p.size < 1 || p.size > raw || p.offset > raw-p.size {
-			return nil, fmt.Errorf("a piece of %s outside its frame", c.Path)
-		}
-		sum += p.size
+		sum += p.length
 		out = append(out, p)
 	}
 	if sum != c.Size {
 		return nil, fmt.Errorf("the pieces of %s are %d bytes, it has %d", c.Path, sum, c.Size)
+	}
+	return out, nil
+}
+
+func (l *Layout) piece(n []int64, path string) (piece, error) {
+	if n[0] < 0 || n[0] >= int64(len(l.frames)) {
+		return piece{}, fmt.Errorf("no frame %d for %s", n[0], path)
+	}
+	p := piece{int(n[0]), n[1], n[2]}
+	if raw := l.frames[p.frame].Raw; p.offset < 0 || p.length < 1 || p.length > raw || p.offset > raw-p.length {
+		return piece{}, fmt.Errorf("a piece of %s outside its frame", path)
+	}
+	return p, nil
+}
+
+// deltasOf reads the deltas of one content.
+func (l *Layout) deltasOf(c release.File, numbers []int64, olds []oldRef) ([]delta, error) {
+	if len(numbers)%7 != 0 {
+		return nil, fmt.Errorf("the deltas of %s are not made of sevens", c.Path)
+	}
+	var out []delta
+	var sum int64
+	for n := range slices.Chunk(numbers, 7) {
+		p, err := l.piece(n, c.Path)
+		if err != nil {
+			return nil, err
+		}
+		if n[4] < 0 || n[4] >= int64(len(olds)) {
+			return nil, fmt.Errorf("no old content %d for %s", n[4], c.Path)
+		}
+		d := delta{piece: p, size: n[3], old: olds[n[4]], from: n[5], span: n[6]}
+		if d.size < 1 || d.size > maxFrame || d.span < 0 || d.span > maxOld || d.from < 0 || d.from > d.old.Size-d.span {
+			return nil, fmt.Errorf("a delta of %s that makes %d bytes out of %d from %d on", c.Path, d.size, d.span, d.from)
+		}
+		sum += d.size
+		out = append(out, d)
+	}
+	if sum != c.Size {
+		return nil, fmt.Errorf("the deltas of %s make %d bytes, it has %d", c.Path, sum, c.Size)
 	}
 	return out, nil
 }

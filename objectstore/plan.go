@@ -10,10 +10,12 @@ import (
 	"relman/release"
 )
 
-// wanted is a small content in a frame.
+// wanted is a content that is made from one place: what is there, or a delta
+// that is there.
 type wanted struct {
-	file release.File
-	at   piece
+	file  release.File
+	at    piece
+	delta *delta // nil: the content itself
 }
 
 // span is a range of a pack that is read in one request, with what is wanted
@@ -24,20 +26,56 @@ type span struct {
 	wanted map[int][]wanted
 }
 
+// steps are where the bytes of a content come from: from deltas if all that
+// they need is held, or else from the content's own pieces.
+func (f *fetch) steps(file release.File) ([]wanted, error) {
+	var out []wanted
+	if f.usable(file) {
+		for i := range f.l.deltas[file.Digest] {
+			d := &f.l.deltas[file.Digest][i]
+			out = append(out, wanted{file, d.piece, d})
+		}
+		return out, nil
+	}
+	pieces, ok := f.l.places[file.Digest]
+	if !ok {
+		return nil, fmt.Errorf("fetch %s: %w: the layout has no place for %s", f.m.ID(), ErrCorrupt, file.Path)
+	}
+	for _, p := range pieces {
+		out = append(out, wanted{file, p, nil})
+	}
+	return out, nil
+}
+
+// usable: there are deltas for a content, this node has what they need, and
+// none of them has failed.
+func (f *fetch) usable(file release.File) bool {
+	deltas := f.l.deltas[file.Digest]
+	if len(deltas) == 0 || f.o.Old == nil || f.whole[file.Digest] {
+		return false
+	}
+	for i, d := range deltas {
+		if (i == 0 || d.old != deltas[i-1].old) && !f.o.Old.Holds(d.old.Digest, d.old.Size) {
+			return false
+		}
+	}
+	return true
+}
+
 // plan makes tasks: one for each content of several pieces, and one for each
 // stretch of frames that lie close together.
 func (f *fetch) plan(want []release.File) ([]func(context.Context) error, error) {
 	var tasks []func(context.Context) error
 	small := map[int][]wanted{}
 	for _, file := range want {
-		pieces, ok := f.l.places[file.Digest]
+		steps, err := f.steps(file)
 		switch {
-		case !ok:
-			return nil, fmt.Errorf("fetch %s: %w: the layout has no place for %s", f.m.ID(), ErrCorrupt, file.Path)
-		case len(pieces) == 1:
-			small[pieces[0].frame] = append(small[pieces[0].frame], wanted{file, pieces[0]})
+		case err != nil:
+			return nil, err
+		case len(steps) == 1:
+			small[steps[0].at.frame] = append(small[steps[0].at.frame], steps[0])
 		default:
-			tasks = append(tasks, func(ctx context.Context) error { return f.large(ctx, file, pieces) })
+			tasks = append(tasks, func(ctx context.Context) error { return f.large(ctx, file, steps) })
 		}
 	}
 	for _, s := range f.spans(small) {

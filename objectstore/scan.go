@@ -52,6 +52,10 @@ func identify(i fs.FileInfo) fileID {
 	if !ok {
 		return fileID{size: i.Size()}
 	}
+	return identifyStat(s)
+}
+
+func identifyStat(s *syscall.Stat_t) fileID {
 	return fileID{dev: uint64(s.Dev), ino: s.Ino, size: s.Size, mtime: s.Mtim, ctime: s.Ctim} //nolint:unconvert // differs by platform
 }
 

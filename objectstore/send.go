@@ -2,11 +2,9 @@ package objectstore
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
-	"io"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -14,206 +12,188 @@ import (
 	"relman/release"
 )
 
-// rawFrame is content on its way to a compressor.
+// rawFrame is what becomes one frame.
 type rawFrame struct {
-	raw     []byte
-	entries []PackEntry
-	built   chan builtFrame // gets the frame when it is compressed
+	raw    []byte
+	places []placed
+	part   *partIndex // set where it is a part of a larger content
+	deltas bool
+	built  chan builtFrame // gets the frame when it is compressed
+}
+
+// placed is a content, a part of one or a delta, in a frame.
+type placed struct {
+	digest         release.Digest
+	offset, length int64
+	delta          delta // without its piece; of use in a frame of deltas
 }
 
 // builtFrame is a frame as it is stored.
 type builtFrame struct {
-	stored  []byte
-	raw     int64
-	zstd    bool
-	entries []PackEntry
+	stored []byte
+	raw    int64
+	zstd   bool
+	sizes  []int64
+	part   *partIndex
+	deltas bool
+	places []placed
+	err    error
+}
+
+// frameBuffers are for frames that many contents share.
+var frameBuffers = sync.Pool{New: func() any { b := make([]byte, 0, frameTarget); return &b }}
+
+// add appends bytes to a frame.
+func (f *rawFrame) add(p placed, b []byte) {
+	if f.raw == nil {
+		f.raw = *frameBuffers.Get().(*[]byte)
+	}
+	p.offset, p.length = int64(len(f.raw)), int64(len(b))
+	f.raw, f.places = append(f.raw, b...), append(f.places, p)
+}
+
+// lane makes packs of its own out of frames. There is one for what every node
+// fetches, one for what only nodes without the base fetch, and one for deltas,
+// so that each kind of node reads whole packs.
+type lane struct {
+	w       *upload
+	effort  effort
+	open    *rawFrame      // is being filled
+	inOrder chan *rawFrame // are being compressed
+	packs   []*builtPack
 }
 
 // builtPack is a pack that is in the store.
 type builtPack struct {
 	digest release.Digest
 	size   int64
-	index  PackIndex
+	index  packIndex
+	places [][]placed // by frame
 }
 
-// send reads contents, compresses them and stores them as packs. Frames are
-// compressed by several goroutines and put into packs in the order in which they
-// were read, so that the same contents always make the same packs: a publisher
-// that starts again finds the packs of the one before. What is in flight is
-// bounded: some frames per worker, and uploadsAtOnce packs and two.
-//
-// inOrder is closed only behind the last frame. Where reading fails it stays
-// open and the context ends, so that no pack is closed early and stored in vain.
-func (w *upload) send(ctx context.Context, missing []release.File) (*Layout, error) {
-	g, ctx := errgroup.WithContext(ctx)
-	toCompress := make(chan *rawFrame)
-	inOrder := make(chan *rawFrame, w.workers)
-	g.Go(func() error {
-		defer close(toCompress)
-		err := w.read(ctx, missing, func(f *rawFrame) error {
-			for _, c := range []chan *rawFrame{inOrder, toCompress} {
-				select {
-				case c <- f:
-				case <-ctx.Done():
-					return ctx.Err()
-				}
-			}
-			return nil
-		})
-		if err != nil {
+func (w *upload) lane(e effort) *lane {
+	return &lane{w: w, effort: e, open: &rawFrame{}, inOrder: make(chan *rawFrame, w.workers)}
+}
+
+// add puts bytes into the frame that is being filled.
+func (l *lane) add(ctx context.Context, p placed, b []byte) error {
+	if len(l.open.raw)+len(b) > frameTarget {
+		if err := l.flush(ctx); err != nil {
 			return err
 		}
-		close(inOrder)
+	}
+	l.open.add(p, b)
+	return nil
+}
+
+func (l *lane) flush(ctx context.Context) error {
+	if len(l.open.raw) == 0 {
 		return nil
-	})
-	for range w.workers {
-		g.Go(func() error { return compress(toCompress) })
 	}
-	var packs []builtPack
-	g.Go(func() (err error) {
-		packs, err = w.pack(ctx, inOrder)
-		return err
-	})
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	w.stats.Packs = len(packs)
-	return layoutOf(packs, missing), nil
+	f := l.open
+	l.open = &rawFrame{}
+	return l.emit(ctx, f)
 }
 
-// compress turns raw frames into built ones.
-func compress(frames <-chan *rawFrame) error {
-	for f := range frames {
-		stored, z, err := packFrame(f.raw)
-		if err != nil {
-			return err
-		}
-		f.built <- builtFrame{stored, int64(len(f.raw)), z, f.entries}
+// emit has a frame compressed, and put into a pack after those before it.
+func (l *lane) emit(ctx context.Context, f *rawFrame) error {
+	f.built = make(chan builtFrame, 1)
+	select {
+	case l.w.compressing <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
+	go func() {
+		defer func() { <-l.w.compressing }()
+		f.built <- f.build(l.effort)
+	}()
+	select {
+	case l.inOrder <- f:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (f *rawFrame) build(e effort) builtFrame {
+	stored, z, err := packFrame(f.raw, e)
+	b := builtFrame{stored: stored, raw: int64(len(f.raw)), zstd: z, part: f.part, deltas: f.deltas, places: f.places, err: err}
+	if f.part == nil && !f.deltas {
+		for _, p := range f.places {
+			b.sizes = append(b.sizes, p.length)
+		}
+	}
+	if z && cap(f.raw) == frameTarget {
+		buf := f.raw[:0]
+		frameBuffers.Put(&buf)
+	}
+	f.raw = nil
+	return b
+}
+
+// end says that no frame follows. Where making frames fails it is not called
+// and the context ends, so that no pack is closed early and stored in vain.
+func (l *lane) end(ctx context.Context) error {
+	if err := l.flush(ctx); err != nil {
+		return err
+	}
+	close(l.inOrder)
 	return nil
 }
 
-// read cuts contents into raw frames: small ones share a frame, a large one
-// has frames of its own.
-func (w *upload) read(ctx context.Context, missing []release.File, emit func(*rawFrame) error) error {
-	byPath := make(map[string]BuildFile, len(w.build.Files))
-	for _, f := range w.build.Files {
-		byPath[f.Path] = f
-	}
-	shared := newRawFrame()
-	flush := func() error {
-		if len(shared.raw) == 0 {
-			return nil
-		}
-		f := shared
-		shared = newRawFrame()
-		return emit(f)
-	}
-	for _, f := range missing {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if int64(len(shared.raw))+f.Size > frameTarget {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-		alone := f.Size > frameTarget
-		err := w.readContent(byPath[f.Path], f.Digest, func(at int64, part []byte) error {
-			if alone {
-				own := newRawFrame()
-				own.raw, own.entries = part, []PackEntry{{f.Digest, at, 0, int64(len(part))}}
-				return emit(own)
-			}
-			shared.entries = append(shared.entries, PackEntry{f.Digest, at, int64(len(shared.raw)), int64(len(part))})
-			shared.raw = append(shared.raw, part...)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return flush()
-}
-
-func newRawFrame() *rawFrame { return &rawFrame{built: make(chan builtFrame, 1)} }
-
-// readContent reads a file again, in parts of at most maxFrame, and makes sure
-// that it is still what was hashed.
-func (w *upload) readContent(f BuildFile, want release.Digest, each func(at int64, part []byte) error) error {
-	s, err := w.open(f)
-	if err != nil {
-		return err
-	}
-	defer s.f.Close()
-	sum := sha256.New()
-	for at := int64(0); at < f.Size; {
-		part := make([]byte, min(f.Size-at, maxFrame))
-		if _, err := io.ReadFull(s.f, part); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return fmt.Errorf("%s: %w: it is shorter than it was", f.Path, ErrChanged)
-		} else if err != nil {
-			return fmt.Errorf("%w: %w", ErrBuild, err)
-		}
-		sum.Write(part)
-		if err := each(at, part); err != nil {
-			return err
-		}
-		at += int64(len(part))
-	}
-	if !sameSum(sum, want) {
-		return s.changed()
-	}
-	return nil
-}
-
-func sameSum(h hash.Hash, want release.Digest) bool {
-	var got release.Digest
-	h.Sum(got[:0])
-	return got == want
-}
-
-// pack collects frames into packs and stores them, several at once.
-func (w *upload) pack(ctx context.Context, frames <-chan *rawFrame) ([]builtPack, error) {
-	var packs []*builtPack
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(uploadsAtOnce)
-	b := &packBuilder{}
-	closePack := func() {
-		full, done := b, &builtPack{}
-		first := len(packs) == 0
-		packs = append(packs, done)
-		b = &packBuilder{}
+// pack collects frames into packs and stores them, several at once. Frames go
+// into packs in the order in which they were emitted, so that the same build
+// always makes the same packs: a publisher that starts again finds those of the
+// one before.
+func (l *lane) pack(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	b, done := &packBuilder{}, &builtPack{}
+	closePack := func(more bool) {
+		full, out := b, done
+		b, done = &packBuilder{}, &builtPack{}
+		first := len(l.packs) == 0
+		l.packs = append(l.packs, out)
 		g.Go(func() error {
-			err := w.store(ctx, full, done)
+			err := l.w.store(gctx, full, out, more)
 			if err == nil && first {
 				err = failpoint.Point("publish.after-first-pack")
 			}
 			return err
 		})
 	}
-	err := each(ctx, frames, func(built builtFrame) {
-		b.add(built)
-		if b.full() {
-			closePack()
+	err := each(gctx, l.inOrder, func(f builtFrame) error {
+		if f.err != nil {
+			return f.err
+		}
+		b.add(f)
+		done.places = append(done.places, f.places)
+		if !b.full() {
+			return nil
+		}
+		// What is on its way to the store is bounded.
+		select {
+		case l.w.storing <- struct{}{}:
+			closePack(true)
+			return nil
+		case <-gctx.Done():
+			return gctx.Err()
 		}
 	})
 	if err == nil && len(b.body) > 0 {
-		closePack()
+		select {
+		case l.w.storing <- struct{}{}:
+			closePack(false)
+		case <-gctx.Done():
+			err = gctx.Err()
+		}
 	}
 	// Where a pack could not be stored, that is the error: the context's end
 	// only follows from it.
-	if err := errorOr(g.Wait(), err); err != nil {
-		return nil, err
-	}
-	out := make([]builtPack, len(packs))
-	for i, p := range packs {
-		out[i] = *p
-	}
-	return out, nil
+	return errorOr(g.Wait(), err)
 }
 
 // each hands over the frames in their order, each when it is compressed.
-func each(ctx context.Context, frames <-chan *rawFrame, do func(builtFrame)) error {
+func each(ctx context.Context, frames <-chan *rawFrame, do func(builtFrame) error) error {
 	for {
 		select {
 		case f, ok := <-frames:
@@ -222,7 +202,9 @@ func each(ctx context.Context, frames <-chan *rawFrame, do func(builtFrame)) err
 			}
 			select {
 			case built := <-f.built:
-				do(built)
+				if err := do(built); err != nil {
+					return err
+				}
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -233,39 +215,55 @@ func each(ctx context.Context, frames <-chan *rawFrame, do func(builtFrame)) err
 }
 
 // store puts one pack. One that is there already is the same: its name is the
-// digest of its bytes.
-func (w *upload) store(ctx context.Context, b *packBuilder, out *builtPack) error {
+// digest of its bytes. Where several packs follow each other it asks before it
+// sends one, as long as the ones before were there: then a publisher before
+// this one was cut off, and nothing is sent twice.
+func (w *upload) store(ctx context.Context, b *packBuilder, out *builtPack, more bool) error {
+	defer func() { <-w.storing }()
 	body, digest, err := b.finish()
 	if err != nil {
 		return err
 	}
+	out.digest, out.size, out.index = digest, int64(len(body)), b.index
+	if more || w.resumed.Load() {
+		switch info, err := w.p.Store.Stat(ctx, packKey(digest)); {
+		case err == nil && info.Size == out.size:
+			w.resumed.Store(true)
+			return nil
+		case err == nil:
+			return fmt.Errorf("%s: %w: it has %d bytes, its contents make %d", info.Key, ErrCorrupt, info.Size, out.size)
+		case !errors.Is(err, ErrNotFound):
+			return err
+		}
+	}
 	switch err := w.p.Store.Put(ctx, packKey(digest), body, true); {
 	case err == nil:
-		w.sent.Add(int64(len(body)))
+		w.sent.Add(out.size)
 	case !errors.Is(err, ErrExists):
 		return err
 	}
-	*out = builtPack{digest, int64(len(body)), b.index}
 	w.progress()
 	return nil
 }
 
-// layoutOf is the layout of freshly made packs.
-func layoutOf(packs []builtPack, all []release.File) *Layout {
-	l := &Layout{places: make(map[release.Digest][]piece, len(all))}
-	for _, f := range all {
-		l.places[f.Digest] = nil // an empty content has no pieces
-	}
-	for i, p := range packs {
-		l.packs = append(l.packs, packRef{p.digest, p.size})
-		for _, f := range p.index.Frames {
-			l.frames = append(l.frames, frameRef{i, f.Offset, f.Size, f.Raw, f.Zstd})
-			for _, e := range f.Contents {
-				// Frames come in the order in which they were read, so the
+// layout says where everything is that the lane has stored.
+func (l *lane) layout(to *Layout) {
+	for _, p := range l.packs {
+		to.packs = append(to.packs, packRef{p.digest, p.size})
+		for i, f := range p.index.Frames {
+			to.frames = append(to.frames, frameRef{len(to.packs) - 1, f.Offset, f.Size, f.Raw, f.Zstd})
+			for _, at := range p.places[i] {
+				// Frames come in the order in which they were made, so the
 				// pieces of a content do, too.
-				l.places[e.Digest] = append(l.places[e.Digest], piece{len(l.frames) - 1, e.Offset, e.Size})
+				where := piece{len(to.frames) - 1, at.offset, at.length}
+				if f.Deltas {
+					d := at.delta
+					d.piece = where
+					to.deltas[at.digest] = append(to.deltas[at.digest], d)
+				} else {
+					to.places[at.digest] = append(to.places[at.digest], where)
+				}
 			}
 		}
 	}
-	return l
 }

@@ -3,8 +3,8 @@ package objectstore
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"os"
+	"errors"
+	"log/slog"
 	"path"
 	"runtime"
 	"slices"
@@ -22,15 +22,17 @@ type Publisher struct {
 	Store    Store
 	Site     release.Site
 	Base     *Stored // the release whose contents need not be sent again; nil for none
-	Workers  int     // for hashing and compressing; 0: one per processor, at most 8
+	Cache    *Cache  // of digests; nil to read every file
+	Workers  int     // for reading; 0: one per processor, at most 8
 	Progress func(PublishProgress)
+	Log      *slog.Logger // nil for none
 }
 
 // PublishProgress counts what has been done so far. It is called from several
 // goroutines.
 type PublishProgress struct {
-	Files, AllFiles int   // hashed
-	Bytes, AllBytes int64 // hashed
+	Files, AllFiles int   // read
+	Bytes, AllBytes int64 // read
 	Sent            int64 // bytes of packs that were not in the store yet
 }
 
@@ -40,7 +42,9 @@ type UploadStats struct {
 	Bytes           int64 // of all files
 	NewBytes        int64 // of the contents that the base does not have
 	UploadedBytes   int64 // of the packs that were not in the store yet
-	Packs           int   // that hold the new contents
+	Packs           int   // that hold the new contents, and deltas
+	Deltas          int   // contents that nodes with the base get as a difference
+	Cached          int   // files that were not read because the cache knows them
 }
 
 // Upload is a build whose contents are all in the store. It becomes a release
@@ -54,29 +58,31 @@ type Upload struct {
 }
 
 const (
-	uploadsAtOnce = 4
+	uploadsAtOnce = 3
 	mostWorkers   = 8 // each has frames in memory
 )
 
-// Upload hashes a build and sends what the base does not have.
+// Upload reads a build and sends what the base does not have. It is one
+// pipeline: files are read, hashed, put into frames, compressed, put into
+// packs and sent while later ones are still to be read, and every stage waits
+// when the next one has enough. The memory that it takes does not depend on the
+// size of the build, but for the list of its files.
 func (p *Publisher) Upload(ctx context.Context, b *Build) (*Upload, error) {
 	if err := failpoint.Point("publish.after-scan"); err != nil {
 		return nil, err
 	}
-	root, err := os.OpenRoot(b.Root)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBuild, err)
-	}
-	defer root.Close()
-	w := &upload{p: p, root: root, build: b, workers: p.Workers}
+	w := &upload{p: p, build: b, workers: p.Workers, log: p.Log, seen: map[release.Digest]bool{}}
 	if w.workers <= 0 {
 		w.workers = min(runtime.GOMAXPROCS(0), mostWorkers)
 	}
-	files, err := w.hash(ctx)
-	if err != nil {
-		return nil, err
+	if w.log == nil {
+		w.log = slog.New(slog.DiscardHandler)
 	}
-	layout, err := w.send(ctx, w.missing(files))
+	if p.Base != nil {
+		w.base = p.Base.Layout
+	}
+	w.compressing, w.storing = make(chan struct{}, w.workers+1), make(chan struct{}, uploadsAtOnce)
+	layout, err := w.send(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -86,80 +92,130 @@ func (p *Publisher) Upload(ctx context.Context, b *Build) (*Upload, error) {
 	if p.Base != nil {
 		layout = layout.merge(p.Base.Layout)
 	}
-	w.stats.Files, w.stats.Bytes = len(files), b.Bytes
+	w.stats.Files, w.stats.Bytes = len(w.files), b.Bytes
 	w.stats.UploadedBytes = w.sent.Load()
-	return &Upload{Stats: w.stats, publisher: p, files: files, layout: layout}, nil
+	return &Upload{Stats: w.stats, publisher: p, files: w.files, layout: layout}, nil
 }
 
 // upload is the state of one call of Upload.
 type upload struct {
 	p       *Publisher
-	root    *os.Root
 	build   *Build
+	base    *Layout // nil for none
 	workers int
-	stats   UploadStats
+	log     *slog.Logger
 
-	hashedFiles, hashedBytes, sent atomic.Int64
+	files []release.File
+	seen  map[release.Digest]bool
+	pairs []pair // contents that may become deltas
+	stats UploadStats
+
+	compressing, storing       chan struct{} // hold one for each frame, each pack
+	readFiles, readBytes, sent atomic.Int64
+	resumed                    atomic.Bool
+	fresh, changed, differing  *lane
 }
 
 func (w *upload) progress() {
 	if w.p.Progress != nil {
 		w.p.Progress(PublishProgress{
-			Files: int(w.hashedFiles.Load()), AllFiles: len(w.build.Files),
-			Bytes: w.hashedBytes.Load(), AllBytes: w.build.Bytes, Sent: w.sent.Load(),
+			Files: int(w.readFiles.Load()), AllFiles: len(w.build.Files),
+			Bytes: w.readBytes.Load(), AllBytes: w.build.Bytes, Sent: w.sent.Load(),
 		})
 	}
 }
 
-// hash reads every file of the build.
-func (w *upload) hash(ctx context.Context) ([]release.File, error) {
-	files := make([]release.File, len(w.build.Files))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(w.workers)
-	for i, f := range w.build.Files {
-		if gctx.Err() != nil {
-			break
-		}
-		g.Go(func() error {
-			d, err := w.digest(gctx, f)
-			if err != nil {
-				return err
-			}
-			files[i] = release.File{Path: f.Path, Size: f.Size, Digest: d, Exec: f.Exec, Type: mediaType(f.Path)}
-			w.hashedFiles.Add(1)
-			w.hashedBytes.Add(f.Size)
-			w.progress()
-			return nil
-		})
+// send runs the pipeline.
+func (w *upload) send(ctx context.Context) (*Layout, error) {
+	w.fresh, w.changed, w.differing = w.lane(thorough), w.lane(quick), w.lane(thorough)
+	lanes := []*lane{w.fresh, w.changed, w.differing}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, l := range lanes {
+		g.Go(func() error { return l.pack(ctx) })
 	}
+	g.Go(func() error {
+		if err := w.read(ctx); err != nil {
+			return err
+		}
+		if err := errors.Join(w.fresh.end(ctx), w.changed.end(ctx)); err != nil {
+			return err
+		}
+		if err := w.differ(ctx); err != nil {
+			return err
+		}
+		return w.differing.end(ctx)
+	})
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	return files, ctx.Err()
+	layout := &Layout{places: map[release.Digest][]piece{}, deltas: map[release.Digest][]delta{}}
+	for d := range w.seen {
+		layout.places[d] = nil // an empty content has no pieces
+	}
+	for _, l := range lanes {
+		l.layout(layout)
+		w.stats.Packs += len(l.packs)
+	}
+	w.stats.Deltas = len(layout.deltas)
+	return layout, nil
 }
 
-// missing are the contents that the base does not have, each once, in the
-// order in which they go into frames: similar files together.
-func (w *upload) missing(files []release.File) []release.File {
-	var known *Layout
-	if w.p.Base != nil {
-		known = w.p.Base.Layout
-	}
-	seen := map[release.Digest]bool{}
-	var out []release.File
-	for _, f := range files {
-		if known.Has(f.Digest) {
-			continue
-		}
-		w.stats.NewFiles++
-		if !seen[f.Digest] {
-			seen[f.Digest] = true
-			out = append(out, f)
-			w.stats.NewBytes += f.Size
-		}
-	}
-	slices.SortFunc(out, func(a, b release.File) int {
+// read reads the build, similar files together, and puts what the base does
+// not have into frames.
+func (w *upload) read(ctx context.Context) error {
+	files := slices.Clone(w.build.Files)
+	slices.SortFunc(files, func(a, b BuildFile) int {
 		return cmp.Or(cmp.Compare(path.Ext(a.Path), path.Ext(b.Path)), cmp.Compare(a.Path, b.Path))
 	})
-	return out
+	pairing := newPairing(w.p.Base, w.build)
+	return w.readAll(ctx, w.chunks(files), func(c *chunk) error {
+		rest := c.data
+		for i, f := range c.files {
+			var data []byte
+			if !c.known[i] && !c.large() {
+				data, rest = rest[:f.Size], rest[f.Size:]
+			}
+			if err := w.take(ctx, pairing, f, c.digests[i], data); err != nil {
+				return err
+			}
+			if c.known[i] {
+				w.stats.Cached++
+			} else if w.p.Cache != nil {
+				w.p.Cache.note(f, c.digests[i])
+			}
+			w.readFiles.Add(1)
+			w.readBytes.Add(f.Size)
+		}
+		w.progress()
+		return nil
+	})
+}
+
+// take notes a file, and puts its content into a frame if it is needed.
+func (w *upload) take(ctx context.Context, pairing *pairing, f BuildFile, d release.Digest, data []byte) error {
+	w.files = append(w.files, release.File{Path: f.Path, Size: f.Size, Digest: d, Exec: f.Exec, Type: mediaType(f.Path)})
+	if w.base.Has(d) {
+		return nil
+	}
+	w.stats.NewFiles++
+	if w.seen[d] {
+		return nil
+	}
+	w.seen[d] = true
+	w.stats.NewBytes += f.Size
+	to := w.fresh
+	if old, ok := pairing.old(f); ok {
+		to = w.changed
+		w.pairs = append(w.pairs, pair{f, d, old})
+	}
+	switch {
+	case f.Size == 0:
+		return nil
+	case f.Size <= frameTarget:
+		return to.add(ctx, placed{digest: d}, data)
+	}
+	return w.parts(f, d, func(at int64, part []byte) error {
+		frame := &rawFrame{part: &partIndex{d, at}, raw: part, places: []placed{{digest: d, length: int64(len(part))}}}
+		return to.emit(ctx, frame)
+	})
 }
