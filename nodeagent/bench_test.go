@@ -11,7 +11,7 @@ import (
 )
 
 // BenchmarkRedraw is an update of ten files of a hundred thousand: what it
-// costs should be the ten files, not the hundred thousand.
+// costs should be the ten files, and a look at the names of the rest (check).
 func BenchmarkRedraw(b *testing.B) {
 	const count, changed = 100_000, 10
 	d := newDrawing(b)

@@ -149,7 +149,7 @@ func (s *site) close() error {
 	var errs []error
 	for _, b := range s.disk.bufs {
 		errs = append(errs, b.open.Close())
-		b.open, b.manifest = nil, nil
+		b.open, b.manifest, b.damaged = nil, nil, false
 	}
 	errs = append(errs, s.disk.close())
 	s.disk = nil

@@ -34,12 +34,13 @@ type disk struct {
 	bufs  []*buffer
 }
 
-// buffer is one tree. Its manifest and its open release change only under the
-// lock of its site; the rest belongs to the worker.
+// buffer is one tree. Its manifest, its open release and its damage change only
+// under the lock of its site; the rest belongs to the worker.
 type buffer struct {
 	name     string
 	manifest *release.Manifest // what it holds, verified and durable; nil: not known to be anything
 	open     *Release          // the same, opened for serving
+	damaged  bool              // it is not that any more, as an examination found
 
 	// What an attempt to fill has found and left. It is known only to this
 	// process: nil makes the next attempt look at every byte.

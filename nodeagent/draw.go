@@ -166,6 +166,7 @@ func (f *fill) copyAll(ctx context.Context, parts []*part) (spoiled []*part, err
 			err := f.copy(q)
 			if errors.Is(err, objectstore.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
 				f.log.Warn("file on disk is not as verified", "file", q.from, "error", err)
+				f.suspectFile(q.from, err)
 				f.mu.Lock()
 				defer f.mu.Unlock()
 				q.how, spoiled = byFetch, append(spoiled, q)

@@ -7,8 +7,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"relman/objectstore"
 )
@@ -29,6 +32,9 @@ import (
 // bytes, time and mode are kept, whatever the attempt before had meant to do.
 // Reading costs less than fetching, happens only after a crash within the few
 // moments of step 3, and cannot be wrong, which a journal can.
+//
+// A buffer that is damaged is repaired by the same steps, but for the second:
+// it is served from on, and step 3 changes nothing in it but what is damaged.
 type fill struct {
 	disk    *disk
 	buf     *buffer
@@ -38,7 +44,9 @@ type fill struct {
 	workers int
 	point   func(string) error // failpoint
 	sync    func(*os.File) error
-	giveUp  func() error // step 2 as the site sees it
+	repair  bool                           // the buffer stays in use
+	giveUp  func() error                   // step 2 as the site sees it
+	suspect func(buffer string, why error) // it is not as it was verified
 	count   func(h how, n int)
 	fetched func(n int64)
 	log     *slog.Logger
@@ -58,6 +66,9 @@ func (f *fill) run(ctx context.Context) error {
 		return fmt.Errorf("look at buffer %s: %w", f.buf.name, err)
 	}
 	p := redraw(*f.buf.found, f.buf.spare, f.others, f.want.Manifest.Files)
+	if err := f.confirm(ctx, &p); err != nil {
+		return err
+	}
 	// An error that syncfs reports may be of any write since this.
 	top, err := f.disk.trees.Open(".")
 	if err != nil {
@@ -90,8 +101,8 @@ func (f *fill) run(ctx context.Context) error {
 	return nil
 }
 
-// look finds out what the buffer holds, by reading it where this process does
-// not know.
+// look finds out what the buffer holds: by its names, sizes and times where it
+// was verified, else by reading it.
 func (f *fill) look(ctx context.Context) (err error) {
 	b := f.buf
 	if b.wipe {
@@ -100,7 +111,18 @@ func (f *fill) look(ctx context.Context) (err error) {
 		}
 	}
 	if b.manifest != nil {
-		b.found = &tree{name: b.name, files: b.manifest.Files}
+		b.found = nil
+		if !b.damaged {
+			err := f.disk.check(ctx, b.name, b.manifest, 0)
+			switch {
+			case ctx.Err() != nil:
+				return context.Cause(ctx)
+			case err == nil:
+				b.found = &tree{name: b.name, files: b.manifest.Files}
+			default:
+				f.suspect(b.name, err)
+			}
+		}
 	}
 	if b.found == nil {
 		if b.found, err = f.disk.scan(ctx, b.name, f.workers); err != nil {
@@ -111,6 +133,44 @@ func (f *fill) look(ctx context.Context) (err error) {
 		b.spare, err = f.disk.scanSpare(ctx, b, f.workers)
 	}
 	return err
+}
+
+// confirm looks at the files that are to be linked from other buffers: a link
+// cannot be verified while it is made, as a copy is. What is not as it was
+// verified comes from the store instead.
+func (f *fill) confirm(ctx context.Context, p *plan) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(f.workers)
+	for i := range p.parts {
+		q := &p.parts[i]
+		if q.how != byLink || q.own {
+			continue
+		}
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			info, err := f.disk.trees.Lstat(q.from)
+			if isScarce(err) {
+				return err
+			}
+			if err == nil && !asVerified(info, q.file) {
+				err = notAsVerified(q.from)
+			}
+			if err != nil {
+				f.suspectFile(q.from, err)
+				q.how, q.from = byFetch, ""
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// suspectFile makes the buffer of a file suspect.
+func (f *fill) suspectFile(from string, why error) {
+	buffer, _, _ := strings.Cut(from, "/")
+	f.suspect(buffer, why)
 }
 
 // wipe removes a tree that cannot be believed, not even when it reads well.

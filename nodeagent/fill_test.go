@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -26,6 +27,9 @@ type drawing struct {
 	point func(string) error
 
 	syncError error
+
+	mu       sync.Mutex // guards suspects while a fill runs
+	suspects map[string]bool
 }
 
 func newDrawing(t testing.TB) *drawing {
@@ -62,12 +66,17 @@ func (d *drawing) reopen(t testing.TB) {
 
 func (d *drawing) fill(ctx context.Context, k int, want *objectstore.Stored) error {
 	b := d.bufs[k]
-	d.count = map[how]int{}
+	d.count, d.suspects = map[how]int{}, map[string]bool{}
 	f := &fill{
 		disk: d.disk, buf: b, want: want, store: d.shelf.store, workers: 3, log: slog.New(slog.DiscardHandler),
-		point:   func(name string) error { return d.point(name) },
-		sync:    func(top *os.File) error { return errors.Join(d.syncError, syncAll(top)) },
-		giveUp:  func() error { b.manifest = nil; return nil },
+		point:  func(name string) error { return d.point(name) },
+		sync:   func(top *os.File) error { return errors.Join(d.syncError, syncAll(top)) },
+		giveUp: func() error { b.manifest = nil; return nil },
+		suspect: func(buffer string, _ error) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.suspects[buffer] = true
+		},
 		count:   func(h how, n int) { d.count[h] += n },
 		fetched: func(int64) {},
 	}

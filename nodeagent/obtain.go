@@ -24,6 +24,8 @@ var errNeeded = errors.New("the buffer has come to be needed")
 
 // obtain makes the node hold a release, in a buffer that is free for it, and
 // shows it if it is active. before runs when the buffer is about to be touched.
+// A damaged buffer that should hold the release is repaired instead: no claim
+// stands for it any more, and nothing else is given up for it.
 func (s *site) obtain(ctx context.Context, v cluster.NodeView, id release.ID, manifest release.Digest, before func(context.Context, cluster.NodeView) error) error {
 	began := time.Now()
 	if manifest.IsZero() {
@@ -37,14 +39,16 @@ func (s *site) obtain(ctx context.Context, v cluster.NodeView, id release.ID, ma
 	if err != nil {
 		return fmt.Errorf("prefetch %s: %w", id, err)
 	}
-	if before != nil {
-		if err := before(ctx, v); err != nil {
-			return err
+	b := s.damagedHolder(id, want.Manifest.Digest())
+	if b == nil {
+		if before != nil {
+			if err := before(ctx, v); err != nil {
+				return err
+			}
 		}
-	}
-	b, err := s.free(ctx, v)
-	if err != nil {
-		return fmt.Errorf("prefetch %s: %w", id, err)
+		if b, err = s.free(ctx, v); err != nil {
+			return fmt.Errorf("prefetch %s: %w", id, err)
+		}
 	}
 	if err := s.fill(ctx, v, b, want); err != nil {
 		return fmt.Errorf("prefetch %s: %w", id, err)
@@ -72,19 +76,23 @@ func (s *site) free(ctx context.Context, v cluster.NodeView) (*buffer, error) {
 	return nil, errors.New("no buffer is free")
 }
 
-// fill fills a buffer, telling how far it is, and takes what it holds then
-// into use.
+// fill fills a buffer, or repairs it, telling how far it is, and takes what it
+// holds then into use.
 func (s *site) fill(ctx context.Context, v cluster.NodeView, b *buffer, want *objectstore.Stored) error {
 	f := &fill{
 		disk: s.disk, buf: b, want: want, store: s.store, workers: s.cfg.Workers, log: s.log,
 		point:   s.cfg.point,
 		sync:    s.cfg.sync,
 		giveUp:  func() error { return s.giveUp(ctx, b) },
+		suspect: s.suspect,
 		count:   func(h how, n int) { s.metrics.files.WithLabelValues(string(h)).Add(float64(n)) },
 		fetched: func(n int64) { s.metrics.bytes.Add(float64(n)) },
 	}
+	if f.repair = s.damagedHolder(want.Manifest.ID(), want.Manifest.Digest()) == b; f.repair {
+		f.giveUp = func() error { return context.Cause(ctx) } // it is served from on
+	}
 	for _, o := range s.disk.bufs {
-		if o != b && o.manifest != nil {
+		if o != b && o.manifest != nil && !o.damaged {
 			f.others = append(f.others, tree{name: o.name, files: o.manifest.Files})
 		}
 	}
@@ -99,9 +107,16 @@ func (s *site) fill(ctx context.Context, v cluster.NodeView, b *buffer, want *ob
 		return err
 	}
 	s.mu.Lock()
-	b.manifest, b.open = want.Manifest, r
+	old := b.open // nil but for a repair
+	b.manifest, b.open, b.damaged = want.Manifest, r, false
+	if id, epoch := s.front.Shown(); f.repair && id == r.ID() {
+		s.front.Show(r, epoch) // its directory may be another one now
+	}
 	s.swap()
 	s.mu.Unlock()
+	if err := old.Close(); err != nil {
+		s.log.Warn("release not closed", "release", old.ID(), "error", err)
+	}
 	return s.settle(v)
 }
 
@@ -148,7 +163,7 @@ func (s *site) giveUp(ctx context.Context, b *buffer) error {
 		return errNeeded
 	}
 	old := b.open
-	b.manifest, b.open = nil, nil
+	b.manifest, b.open, b.damaged = nil, nil, false
 	s.mu.Unlock()
 	if err := s.unlink(b); err != nil {
 		return err

@@ -28,6 +28,9 @@ func (f *fill) place(p *plan, top *os.File) (err error) {
 		return err
 	}
 	if err := f.sync(top); err != nil {
+		if f.repair {
+			return errors.Join(err, f.takeBack(p))
+		}
 		// What the cache holds now may never have reached the disk, and reading
 		// it would not tell, not after a restart either.
 		return errors.Join(err, f.wipe())
@@ -37,6 +40,18 @@ func (f *fill) place(p *plan, top *os.File) (err error) {
 	}
 	b.found, b.spare = nil, map[identity]bool{}
 	return nil
+}
+
+// takeBack removes what a repair has put into the tree and the disk may not
+// have. The rest of it was durable before, and is served from.
+func (f *fill) takeBack(p *plan) error {
+	var errs []error
+	for _, q := range p.parts {
+		for _, s := range q.to {
+			errs = append(errs, gone(f.disk.trees.Remove(f.buf.name+"/"+s.path)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // change gives the inodes their names. Files that only the old release had go

@@ -87,6 +87,13 @@ func fileOf(p string, info fs.FileInfo) release.File {
 	return f
 }
 
+// asVerified compares all of a file on the disk with a manifest, but its
+// content.
+func asVerified(info fs.FileInfo, want release.File) bool {
+	got := fileOf(want.Path, info)
+	return got.Size == want.Size && got.MTime == want.MTime && got.Exec == want.Exec
+}
+
 // scan reads all of a tree.
 func (d *disk) scan(ctx context.Context, name string, workers int) (*tree, error) {
 	t := &tree{name: name}
@@ -184,7 +191,7 @@ func (d *disk) check(ctx context.Context, name string, m *release.Manifest, perc
 			return nil
 		}
 		want, ok := m.Lookup(p)
-		if got := fileOf(p, info); !ok || got.Size != want.Size || got.MTime != want.MTime || got.Exec != want.Exec {
+		if !ok || !asVerified(info, want) {
 			return notAsVerified(p)
 		}
 		files++

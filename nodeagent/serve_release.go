@@ -18,6 +18,7 @@ type Release struct {
 	root     *os.Root
 	refs     atomic.Int64 // 0: the root is closed, for good
 	closed   atomic.Bool  // the owner's reference is given back
+	suspect  atomic.Bool  // something of it was not as it was verified
 }
 
 // OpenRelease opens the tree in dir for serving the files that m names. It
@@ -39,6 +40,9 @@ func (r *Release) ID() release.ID { return r.manifest.ID() }
 
 // Manifest says what the release is.
 func (r *Release) Manifest() *release.Manifest { return r.manifest }
+
+// doubt makes the release suspect. It reports whether it was not before.
+func (r *Release) doubt() bool { return r.suspect.CompareAndSwap(false, true) }
 
 // Close gives back the reference of OpenRelease: the root closes as soon as
 // the last request has ended, which may be now. A second Close does nothing.

@@ -150,13 +150,14 @@ func (s *site) swap() {
 }
 
 // holding is a held release, opened; nil when no buffer has it. It is called
-// with the lock. A zero digest asks for the id alone.
+// with the lock. A zero digest asks for the id alone. What is damaged is not
+// held.
 func (s *site) holding(id release.ID, manifest release.Digest) *Release {
 	if s.disk == nil {
 		return nil
 	}
 	for _, b := range s.disk.bufs {
-		if b.open != nil && b.id() == id && (manifest.IsZero() || b.manifest.Digest() == manifest) {
+		if b.open != nil && !b.damaged && b.id() == id && (manifest.IsZero() || b.manifest.Digest() == manifest) {
 			return b.open
 		}
 	}

@@ -45,10 +45,10 @@ func (s *site) lower(ctx context.Context, buffers []int) error {
 }
 
 // catchUp fetches the active release where the node does not hold it, and
-// shows it.
+// shows it. One that is shown and damaged is repaired.
 func (s *site) catchUp(ctx context.Context, v cluster.NodeView) error {
 	a := v.Active.Value
-	if !v.Active.Exists() || s.shows(a.Epoch) {
+	if !v.Active.Exists() || s.shows(a.Epoch) && s.damagedHolder(a.Release, a.Manifest) == nil {
 		return nil
 	}
 	if !s.holds(a.Release) {

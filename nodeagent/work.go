@@ -107,6 +107,7 @@ func (s *site) round(ctx context.Context, v cluster.NodeView) error {
 		do   func(context.Context, cluster.NodeView) error
 		when bool
 	}{
+		{s.examine, true}, // what is suspect is looked at
 		{s.learn, in},     // a claim that the disk cannot back goes first of all
 		{s.catchUp, true}, // then the active release is shown
 		{s.enter, in},     // then the node counts

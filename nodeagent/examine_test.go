@@ -1,0 +1,273 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"relman/cluster"
+	"relman/objectstore"
+	"relman/release"
+)
+
+// damages are what can happen to a file of a tree behind the agent's back.
+var damages = map[string]func(name string) error{
+	"vanished":         os.Remove,
+	"another size":     func(name string) error { return replace(name, "another size") },
+	"another time":     func(name string) error { return os.Chtimes(name, time.Now(), time.Now()) },
+	"another mode":     func(name string) error { return os.Chmod(name, 0o644) },
+	"a directory":      func(name string) error { return errors.Join(os.Remove(name), os.Mkdir(name, 0o755)) },
+	"a link elsewhere": func(name string) error { return errors.Join(os.Remove(name), os.Symlink("/etc/passwd", name)) },
+	"no tree at all":   func(name string) error { return os.RemoveAll(filepath.Dir(name)) },
+}
+
+// replace puts another file in the place of one, with its time and mode.
+func replace(name, content string) error {
+	info, err := os.Lstat(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Remove(name), os.WriteFile(name, []byte(content), 0o644),
+		os.Chtimes(name, info.ModTime(), info.ModTime()), os.Chmod(name, info.Mode()))
+}
+
+// TestFill_damagedSource: what is to be linked, and is not there as it was
+// verified, is fetched, and its buffer is suspect.
+func TestFill_damagedSource(t *testing.T) {
+	for name, damage := range damages {
+		t.Run(name, func(t *testing.T) {
+			d := newDrawing(t)
+			b := build{"a": {content: "one"}, "b": {content: "two"}}
+			r1, r2 := d.shelf.publish(t, b), d.shelf.publish(t, b.with("c", "three"))
+			if err := d.fill(t.Context(), 0, r1); err != nil {
+				t.Fatal(err)
+			}
+			if err := damage(filepath.Join(d.tree(0), "a")); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.fill(t.Context(), 1, r2); err != nil {
+				t.Fatal(err)
+			}
+			if err := expectTree(d.tree(1), r2.Manifest); err != nil {
+				t.Error(err)
+			}
+			if !d.suspects["0"] || len(d.suspects) != 1 {
+				t.Errorf("suspect: %v", d.suspects)
+			}
+		})
+	}
+}
+
+// TestFill_damagedOwn: so is what was to stay in the buffer itself.
+func TestFill_damagedOwn(t *testing.T) {
+	for name, damage := range damages {
+		t.Run(name, func(t *testing.T) {
+			d := newDrawing(t)
+			b := build{"a": {content: "one"}, "b": {content: "two"}}
+			r1, r2 := d.shelf.publish(t, b), d.shelf.publish(t, b.with("c", "three"))
+			if err := d.fill(t.Context(), 0, r1); err != nil {
+				t.Fatal(err)
+			}
+			if err := damage(filepath.Join(d.tree(0), "a")); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.fill(t.Context(), 0, r2); err != nil {
+				t.Fatal(err)
+			}
+			if err := expectTree(d.tree(0), r2.Manifest); err != nil {
+				t.Error(err)
+			}
+			if !d.suspects["0"] {
+				t.Errorf("suspect: %v", d.suspects)
+			}
+		})
+	}
+}
+
+// unaudited does what makes claims untrue for a moment, and has them audited
+// again when it is over.
+func (n *node) unaudited(f func()) {
+	n.t.Helper()
+	set := func(audit func(map[int]release.ID) error) {
+		n.etcd.mu.Lock()
+		defer n.etcd.mu.Unlock()
+		n.etcd.audit = audit
+	}
+	set(nil)
+	n.guest.damaged.Store(true)
+	f()
+	n.guest.damaged.Store(false)
+	set(n.claimsTrue)
+}
+
+// whole waits until nothing is damaged any more and everything is claimed.
+func (n *node) whole(want ...*objectstore.Stored) {
+	n.t.Helper()
+	n.holds(want...)
+	n.until("claims", func() error { return n.claims(want...) })
+}
+
+// TestNode_damagedSource: files vanish from every tree of a running node. The
+// next rollout does not fail by it, and all that the node holds is made right,
+// by what is damaged alone.
+func TestNode_damagedSource(t *testing.T) {
+	for name, damage := range damages {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			n.start()
+			b := firstBuild()
+			r1 := n.rollOut(b)
+			r2 := n.rollOut(b.with("index.html", "two"))
+			n.until("settled", func() error { return expectTree(n.link("previous"), r1.Manifest) })
+			front, previous := n.link("current"), n.link("previous")
+			was := inodes(t, front)
+			var r3 *objectstore.Stored
+			n.unaudited(func() {
+				for _, tree := range []string{front, previous} {
+					if err := damage(filepath.Join(tree, "d0/e0/f0")); err != nil && !errors.Is(err, os.ErrNotExist) {
+						t.Fatal(err)
+					}
+				}
+				r3 = n.publish(b.with("index.html", "three"))
+				n.etcd.startRollout(r3.Manifest.ID())
+				n.claimed()
+				n.whole(r1, r2, r3)
+			})
+			n.serves(r2)
+			if n.link("current") != front || n.link("previous") != previous {
+				t.Error("a repair went elsewhere")
+			}
+			changed := 0
+			for file, inode := range inodes(t, front) {
+				if was[file] != inode {
+					changed++
+				}
+			}
+			if most := len(r2.Manifest.Files); changed > most || name == "vanished" && changed != 1 {
+				t.Errorf("%d of %d files changed", changed, most)
+			}
+			n.etcd.flip(t)
+			n.serves(r3)
+			n.etcd.rollback(t)
+			n.serves(r2)
+		})
+	}
+}
+
+// TestNode_damagedFront: while the store cannot repair what is shown, it is
+// shown on but for what is damaged; it is not claimed, and the node is not
+// ready. A rollback to a damaged release waits for its repair.
+func TestNode_damagedFront(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	faulty := &faultyStore{Store: n.shelf.store}
+	n.store = faulty
+	n.start()
+	b := firstBuild()
+	r1 := n.rollOut(b)
+	r2 := n.rollOut(b.with("index.html", "two"))
+	n.until("settled", func() error { return expectTree(n.link("previous"), r1.Manifest) })
+	n.unaudited(func() {
+		faulty.set(func(_ context.Context, key string) error {
+			return fmt.Errorf("get %s: %w", key, objectstore.ErrUnavailable)
+		}, false)
+		for _, tree := range []string{"current", "previous"} {
+			// The same size, time and mode: only its bytes tell.
+			name := filepath.Join(n.link(tree), "d0/e0/f0")
+			raw, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := replace(name, strings.Repeat("x", len(raw))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := n.agent.sites[0]
+		s.suspect(filepath.Base(n.link("current")), errNotAsVerified)
+		n.until("gives up its claims", func() error {
+			if ok, _ := n.agent.Ready(); ok || n.claims(r1) == nil || n.claims(r2) == nil {
+				return fmt.Errorf("ready %v, claims %v", ok, n.claims())
+			}
+			if st := n.status(); st.State != cluster.NodeSyncing || st.Error == nil || st.Error.Class != ClassS3Unreachable {
+				return fmt.Errorf("%+v, error %+v", st, st.Error)
+			}
+			return n.asks(r2)
+		})
+		faulty.set(nil, false)
+		n.whole(r1, r2)
+		n.serves(r2)
+	})
+	n.etcd.rollback(t)
+	n.serves(r1)
+}
+
+// TestNode_suspectWithoutCause: a buffer that turns out to be whole keeps its
+// claim and its manifest.
+func TestNode_suspectWithoutCause(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.start()
+	r1 := n.rollOut(firstBuild())
+	was := inodes(t, filepath.Join(n.siteDir(), "buffers"))
+	n.etcd.mu.Lock()
+	txns := len(n.etcd.txns)
+	n.etcd.mu.Unlock()
+	s := n.agent.sites[0]
+	s.suspect(filepath.Base(n.link("current")), errNotAsVerified)
+	n.until("is examined", func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.disk.bufs[0].open.suspect.Load() {
+			return errors.New("still suspect")
+		}
+		return nil
+	})
+	n.serves(r1)
+	n.halt()
+	if len(n.etcd.txns) != txns || !maps.Equal(was, inodes(t, filepath.Join(n.siteDir(), "buffers"))) {
+		t.Errorf("transactions %v", n.etcd.txns[txns:])
+	}
+}
+
+// TestSite_repairNotDurable: a repair of what is served, of which the disk says
+// that it may be lost, is taken back, and nothing else is.
+func TestSite_repairNotDurable(t *testing.T) {
+	b := firstBuild()
+	s, r := bareSite(t, b)
+	v := activeIs(r[0], 1)
+	s.see(v)
+	s.stored = s.applied
+	front := s.disk.bufs[0]
+	tree := filepath.Join(s.disk.dir, "buffers", front.name)
+	was := inodes(t, tree)
+	if err := os.Remove(filepath.Join(tree, "d0/e0/f0")); err != nil {
+		t.Fatal(err)
+	}
+	s.suspect(front.name, errNotAsVerified)
+	if err := s.examine(t.Context(), v); err != nil || s.holds(r[0].Manifest.ID()) {
+		t.Fatalf("%v, held %v", err, s.holds(r[0].Manifest.ID()))
+	}
+	s.cfg.sync = func(*os.File) error { return &os.PathError{Op: "syncfs", Path: "disk", Err: syscall.EIO} }
+	if err := s.catchUp(t.Context(), v); classOf(err) != ClassDisk || s.holds(r[0].Manifest.ID()) {
+		t.Fatalf("%v, held %v", err, s.holds(r[0].Manifest.ID()))
+	}
+	delete(was, filepath.Join(tree, "d0/e0/f0"))
+	if now := inodes(t, tree); !maps.Equal(was, now) {
+		t.Errorf("left behind: %d files, want %d", len(now), len(was))
+	}
+	s.cfg.sync = syncAll
+	if err := s.catchUp(t.Context(), v); err != nil || !s.holds(r[0].Manifest.ID()) {
+		t.Fatalf("%v, held %v", err, s.holds(r[0].Manifest.ID()))
+	}
+	if err := expectTree(tree, r[0].Manifest); err != nil {
+		t.Error(err)
+	}
+}
