@@ -22,9 +22,6 @@ type FetchOptions struct {
 	// Failed is told of deltas that were of no use; the whole content was
 	// fetched instead. May be nil.
 	Failed func(f release.File, err error)
-	// Limit is told of the bytes before they are asked for, and may wait. May
-	// be nil.
-	Limit func(ctx context.Context, bytes int64) error
 }
 
 // Old is content that whoever fetches holds. It is used by several goroutines.
@@ -253,11 +250,6 @@ func (f *fetch) readFrame(ctx context.Context, i int) ([]byte, error) {
 }
 
 func (f *fetch) get(ctx context.Context, pack int, offset, length int64) (io.ReadCloser, error) {
-	if f.o.Limit != nil {
-		if err := f.o.Limit(ctx, length); err != nil {
-			return nil, err
-		}
-	}
 	return f.s.Get(ctx, packKey(f.l.packs[pack].Digest), offset, length)
 }
 
