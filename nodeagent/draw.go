@@ -79,7 +79,8 @@ func (f *fill) fetch(ctx context.Context, parts []*part) error {
 	if len(want) == 0 {
 		return nil
 	}
-	err := objectstore.Fetch(ctx, f.store, f.want, want, objectstore.FetchOptions{Workers: f.workers, Progress: f.fetched},
+	o := objectstore.FetchOptions{Workers: f.workers, Progress: f.fetched, Old: newOlds(f), Failed: f.failed}
+	err := objectstore.Fetch(ctx, f.store, f.want, want, o,
 		func(file release.File, r io.Reader) error { return f.write(byDigest[file.Digest], r) })
 	for _, q := range again {
 		if err == nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"relman/objectstore"
+	"relman/release"
 )
 
 // fill makes one buffer hold one release: it redraws the buffer by what
@@ -49,6 +50,7 @@ type fill struct {
 	suspect func(buffer string, why error) // it is not as it was verified
 	count   func(h how, n int)
 	fetched func(n int64)
+	failed  func(file release.File, err error) // a delta was of no use
 	log     *slog.Logger
 
 	spare       *os.Root // <k>.new, opened by itself: a file in it is one step away

@@ -27,9 +27,9 @@ type drawing struct {
 	point func(string) error
 
 	syncError error
-
-	mu       sync.Mutex // guards suspects while a fill runs
-	suspects map[string]bool
+	mu        sync.Mutex // guards what follows while a fill runs
+	suspects  map[string]bool
+	useless   int // deltas
 }
 
 func newDrawing(t testing.TB) *drawing {
@@ -79,6 +79,7 @@ func (d *drawing) fill(ctx context.Context, k int, want *objectstore.Stored) err
 		},
 		count:   func(h how, n int) { d.count[h] += n },
 		fetched: func(int64) {},
+		failed:  func(release.File, error) { d.mu.Lock(); defer d.mu.Unlock(); d.useless++ },
 	}
 	for _, o := range d.bufs {
 		if o != b && o.manifest != nil {

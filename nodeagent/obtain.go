@@ -87,6 +87,10 @@ func (s *site) fill(ctx context.Context, v cluster.NodeView, b *buffer, want *ob
 		suspect: s.suspect,
 		count:   func(h how, n int) { s.metrics.files.WithLabelValues(string(h)).Add(float64(n)) },
 		fetched: func(n int64) { s.metrics.bytes.Add(float64(n)) },
+		failed: func(file release.File, err error) {
+			s.metrics.useless.Inc()
+			s.log.Info("delta is of no use, the whole file is fetched", "file", file.Path, "error", err)
+		},
 	}
 	if f.repair = s.damagedHolder(want.Manifest.ID(), want.Manifest.Digest()) == b; f.repair {
 		f.giveUp = func() error { return context.Cause(ctx) } // it is served from on
