@@ -182,7 +182,7 @@ func cleanEnv(t testing.TB) []string {
 			env = append(env, e)
 		}
 	}
-	return append(env, "HOME="+os.TempDir()+"/relman-e2e-no-home")
+	return append(env, "HOME="+os.TempDir()+"/relman-e2e-no-home", "XDG_CACHE_HOME="+t.TempDir())
 }
 
 // eventually polls a condition; the last reason is the failure's text.

@@ -21,6 +21,7 @@ import (
 type agentOptions struct {
 	cluster cluster.Config
 	store   string // "": the one that the cluster names
+	rate    int64  // bytes a second from the store at most; 0: no limit
 	node    nodeOptions
 
 	addr      string // of the sites
@@ -58,7 +59,7 @@ func runAgent(ctx context.Context, o agentOptions, log *slog.Logger) (err error)
 	}
 	reg := newRegistry()
 	store := &clusterStore{info: client.Info, url: o.store, log: log}
-	n, err := newNode(client, store, o.node, sites, reg, log)
+	n, err := newNode(client, objectstore.Limit(store, o.rate), o.node, sites, reg, log)
 	if err != nil {
 		return errors.Join(err, sites.Close())
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"relman/cluster"
@@ -23,7 +25,7 @@ type daemonEnv interface {
 // newAgentCommand is `relman agent`.
 func newAgentCommand(env daemonEnv) *cobra.Command {
 	var o agentOptions
-	var id, group string
+	var id, group, rate string
 	var sites []string
 	cmd := &cobra.Command{
 		Use:   "agent",
@@ -40,6 +42,9 @@ the store is away.`,
 			if o.node, err = nodeFlags(id, group, sites, o.node); err != nil {
 				return err
 			}
+			if o.rate, err = rateFlag(rate); err != nil {
+				return err
+			}
 			return runAgent(cmd.Context(), o, env.logger())
 		},
 	}
@@ -48,10 +53,23 @@ the store is away.`,
 	f.StringVar(&group, "group", string(release.DefaultGroup), "the group of nodes that it belongs to")
 	f.StringSliceVar(&sites, "sites", nil, "the sites that it serves (default: all)")
 	f.StringVar(&o.node.dir, "dir", "/var/lib/relman", "where it keeps releases")
+	f.StringVar(&rate, "prefetch-rate", "", "bytes a second that it takes from the store at most, such as 20MiB (default: no limit)")
 	f.StringVar(&o.addr, "addr", ":8080", "where it serves the sites")
 	f.StringVar(&o.adminAddr, "admin-addr", ":9180", "where it answers /healthz, /readyz and /metrics")
 	f.StringVar(&o.node.url, "advertise", "", "URL at which others reach its sites (default: from the host's name and --addr)")
 	return cmd
+}
+
+// rateFlag reads a number of bytes, with a unit or without; none is 0.
+func rateFlag(s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	n, err := humanize.ParseBytes(s)
+	if err != nil || n == 0 || n > math.MaxInt64 {
+		return 0, usagef("--prefetch-rate %s: give bytes a second, such as 20MiB or 500kB", s)
+	}
+	return int64(n), nil
 }
 
 // nodeFlags checks what a node is told to be.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -23,6 +25,7 @@ type publishOptions struct {
 	commit  string
 	hold    bool // prepare, and do not flip
 	dryRun  bool
+	noCache bool
 }
 
 func newPublishCommand(a *app) *cobra.Command {
@@ -57,6 +60,7 @@ another request is under way, or comes first, this one ends with exit code 4.`,
 	f.StringVar(&o.commit, "commit", "", "the commit that the build was made from")
 	f.BoolVar(&o.hold, "no-flip", false, "have every node hold the release, and do not flip")
 	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be uploaded, and change nothing")
+	f.BoolVar(&o.noCache, "no-cache", false, "read every file, also those that are as they were when they were last published from here")
 	f.BoolVar(&o.scan.FollowSymlinks, "follow-symlinks", false, "take what symbolic links inside the build point to")
 	f.BoolVar(&o.scan.Secrets, "allow-secrets", false, "take what usually is a secret or a tool's own, such as .env and .git")
 	return cmd
@@ -191,12 +195,34 @@ func (p *publisher) open(ctx context.Context) error {
 	}}
 	if a := p.v.Active; a.Exists() {
 		base, err := objectstore.Load(ctx, p.s.store, p.s.site, a.Value.Release, a.Value.Manifest)
-		if err != nil {
+		switch {
+		case errors.Is(err, objectstore.ErrNotFound) || errors.Is(err, objectstore.ErrCorrupt):
+			// The nodes hold it all the same, and this publish mends it for the
+			// next one.
+			p.s.log.Warn("what is active cannot be read back from the store: everything is uploaded", "release", a.Value.Release, "error", err)
+		case err != nil:
 			return fmt.Errorf("read what is active: %w", err)
+		default:
+			p.objects.Base = base
 		}
-		p.objects.Base = base
+	}
+	if !p.o.noCache {
+		p.objects.Cache = openCache(p.o.dir)
 	}
 	return nil
+}
+
+// openCache opens the cache of digests of one build directory, nil where there
+// is no place for caches.
+func openCache(dir string) *objectstore.Cache {
+	caches, err := os.UserCacheDir() // $XDG_CACHE_HOME, or ~/.cache
+	if err != nil {
+		return nil
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil
+	}
+	return objectstore.OpenCache(filepath.Join(caches, "relman", "digests", release.Sum([]byte(dir)).Hex()[:24]+".json"))
 }
 
 // upload sends what the store does not have, under a marker that keeps a sweep
@@ -210,8 +236,15 @@ func (p *publisher) upload(ctx context.Context) (err error) {
 	}
 	p.u.progress.begin("uploading", bytesRate)
 	defer p.u.progress.end()
-	p.sent, err = p.objects.Upload(ctx, p.build)
-	return err
+	if p.sent, err = p.objects.Upload(ctx, p.build); err != nil {
+		return err
+	}
+	if p.objects.Cache != nil {
+		if err := p.objects.Cache.Save(); err != nil {
+			p.s.log.Warn("the next publish reads every file again", "error", err)
+		}
+	}
+	return nil
 }
 
 // unmark takes the marker down.

@@ -43,6 +43,7 @@ type cluster struct {
 
 type demo struct {
 	relman, etcdctl, sample string
+	cache                   string // for publish
 	cluster                 cluster
 }
 
@@ -54,6 +55,8 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+
+	d.cache = filepath.Join(dir, "cache")
 
 	say("Start etcd, an S3 server, a manager and four nodes, all embedded:")
 	stop, err := d.start(ctx, dir)
@@ -159,7 +162,7 @@ func (d *demo) start(ctx context.Context, dir string) (stop func() error, err er
 func (d *demo) command(ctx context.Context, program string, args ...string) error {
 	fmt.Println("  $", filepath.Base(program), strings.Join(args, " "))
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(os.Environ(), "ETCDCTL_ENDPOINTS="+d.cluster.Etcd)
+	cmd.Env = append(os.Environ(), "ETCDCTL_ENDPOINTS="+d.cluster.Etcd, "XDG_CACHE_HOME="+d.cache)
 	out, err := cmd.CombinedOutput()
 	for line := range strings.Lines(string(out)) {
 		fmt.Print("    ", line)
