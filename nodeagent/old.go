@@ -53,8 +53,6 @@ func (o *olds) Read(d release.Digest, offset, length int64) ([]byte, error) {
 	}
 	defer f.Close() // only read
 	b := make([]byte, length)
-	if _, err := f.ReadAt(b, offset); err != nil && !(err == io.EOF && length == 0) { //nolint:errorlint // ReadAt returns io.EOF itself
-		return nil, err
-	}
-	return b, nil
+	_, err = io.ReadFull(io.NewSectionReader(f, offset, length), b)
+	return b, err
 }
