@@ -10,9 +10,11 @@ COMPOSE      ?= $(if $(shell command -v docker-compose 2>/dev/null),docker-compo
 # The race detector needs a C compiler; without one the tests run all the same.
 RACE          = $(if $(shell command -v $$($(GO) env CC) 2>/dev/null),-race)
 TEST          = CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) -count=1 -timeout 10m $(TESTFLAGS)
+BENCH         = $(GO) run ./e2e/bench -install
+BENCHTIME    ?= 200ms
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo dev test check lint fmt fuzz e2e e2e-compose images up down bench clean race-note FORCE
+.PHONY: help build demo dev test check lint fmt fuzz e2e e2e-compose images up down bench bench-all clean race-note FORCE
 
 help: ## Show this help
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r t d; do printf '  %-12s %s\n' "$$t" "$$d"; done
@@ -54,8 +56,14 @@ up: images ## Start the cluster of docker-compose.yml
 down: ## Stop it and remove what it stored
 	$(COMPOSE) down -v
 
-bench: ## Run the benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
+bench: bin/relman bin/etcd ## Compare with other tools on two sites, and run the benchmarks
+	$(BENCH) $(BENCHFLAGS)
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout 30m ./...
+
+bench-all: bin/relman bin/etcd ## Compare on every site, with every tool, and on slow lines (hours)
+	$(BENCH) -on docs,mkt,etcdio,many10k,many100k,big500,exe -tools all $(BENCHFLAGS)
+	$(BENCH) -on docs,mkt,etcdio,exe -rate 1Gbit $(BENCHFLAGS)
+	$(BENCH) -on docs,mkt,etcdio,exe -rate 100Mbit $(BENCHFLAGS)
 
 clean: ## Remove what was built
 	rm -rf bin .cache
