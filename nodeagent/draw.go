@@ -180,7 +180,7 @@ func (f *fill) copyAll(ctx context.Context, parts []*part) (spoiled []*part, err
 }
 
 func (f *fill) copy(q *part) error {
-	src, err := f.disk.trees.Open(q.from)
+	src, err := f.disk.trees.OpenFile(q.from, readOnly, 0)
 	if err != nil {
 		return err
 	}

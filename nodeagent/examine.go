@@ -19,7 +19,8 @@ import (
 // repaired in place, by what differs; what visitors are reading stays where it
 // is meanwhile, but for the files that are damaged.
 
-// suspect marks a buffer. It waits for nothing but the lock.
+// suspect marks a buffer that a fill stumbled in. A file that could not be
+// served marks its release by itself (Front.broken).
 func (s *site) suspect(name string, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -3,6 +3,7 @@ package nodeagent
 import (
 	"cmp"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -42,9 +43,24 @@ func (f *Front) serve(rw http.ResponseWriter, r *http.Request, log *slog.Logger)
 	}()
 	f.headers(w.Header(), s)
 	if err := s.release.answer(w, r); err != nil {
-		log.Error("file not served", "site", f.site, "release", s.release.ID(), "error", err)
+		f.broken(s.release, err, log)
 		plain(w, http.StatusInternalServerError, "the file cannot be read on this node")
 	}
+}
+
+// broken notes that a file could not be served. The release becomes suspect,
+// and the agent examines and repairs it; no request waits for that.
+func (f *Front) broken(r *Release, err error, log *slog.Logger) {
+	f.traffic.broken.Add(1)
+	if file, ok := errors.AsType[*fileError](err); ok && !isScarce(err) {
+		if r.doubt() {
+			f.poke()
+		}
+		if _, told := r.told.LoadOrStore(file.path, true); told {
+			return
+		}
+	}
+	log.Error("file not served", "site", f.site, "release", r.ID(), "error", err)
 }
 
 // answer answers with a file, a redirect or the page for what is not there.

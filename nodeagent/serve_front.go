@@ -15,6 +15,7 @@ type Front struct {
 	shown       atomic.Pointer[shown]
 	unconfirmed atomic.Bool
 	traffic     traffic
+	poke        func() // has the agent look at what is suspect; it does not wait
 }
 
 // shown is a release with the epoch at which it became active, and the headers
@@ -28,7 +29,7 @@ type shown struct {
 
 // NewFront is a site that shows nothing yet, and is not confirmed.
 func NewFront(site release.Site) *Front {
-	f := &Front{site: site}
+	f := &Front{site: site, poke: func() {}}
 	f.unconfirmed.Store(true)
 	return f
 }

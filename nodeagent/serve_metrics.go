@@ -13,6 +13,7 @@ import (
 type traffic struct {
 	requests [6]atomic.Uint64 // by class of the status code
 	bytes    atomic.Uint64    // of bodies
+	broken   atomic.Uint64    // requests for a file that is not as it was verified
 }
 
 // counted counts a response. It hands files on as they come, so that the
@@ -69,19 +70,22 @@ func (s *Server) Collectors() []prometheus.Collector {
 			"Requests answered, by site and class of the status code.", []string{"site", "code"}, nil),
 		bytes: prometheus.NewDesc("relman_http_response_bytes_total",
 			"Bytes of the bodies sent, by site.", []string{"site"}, nil),
+		broken: prometheus.NewDesc("relman_http_broken_files_total",
+			"Requests for a file that could not be opened as it was verified, by site.", []string{"site"}, nil),
 	}}
 }
 
 // trafficCollector reads the counters of all sites that the server has.
 type trafficCollector struct {
-	server          *Server
-	requests, bytes *prometheus.Desc
+	server                  *Server
+	requests, bytes, broken *prometheus.Desc
 }
 
 // Describe names the metrics.
 func (c *trafficCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.requests
 	ch <- c.bytes
+	ch <- c.broken
 }
 
 // Collect reads them.
@@ -93,5 +97,6 @@ func (c *trafficCollector) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(c.requests, prometheus.CounterValue, n, site, strconv.Itoa(class)+"xx")
 		}
 		ch <- prometheus.MustNewConstMetric(c.bytes, prometheus.CounterValue, float64(f.traffic.bytes.Load()), site)
+		ch <- prometheus.MustNewConstMetric(c.broken, prometheus.CounterValue, float64(f.traffic.broken.Load()), site)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"relman/release"
 )
@@ -19,6 +21,7 @@ type Release struct {
 	refs     atomic.Int64 // 0: the root is closed, for good
 	closed   atomic.Bool  // the owner's reference is given back
 	suspect  atomic.Bool  // something of it was not as it was verified
+	told     sync.Map     // paths that could not be served, once in the log each
 }
 
 // OpenRelease opens the tree in dir for serving the files that m names. It
@@ -80,12 +83,26 @@ func (r *Release) release() error {
 
 var errNotAsVerified = errors.New("is not the file that was verified")
 
+// fileError is a file of the release that cannot be served.
+type fileError struct {
+	path string
+	err  error
+}
+
+func (e *fileError) Error() string { return e.err.Error() }
+func (e *fileError) Unwrap() error { return e.err }
+
+// readOnly opens for reading, and waits for nobody: a pipe in the place of a
+// file has no bytes.
+const readOnly = os.O_RDONLY | syscall.O_NONBLOCK
+
 // open opens a file of the release by its path in the manifest. No other name
-// ever reaches the file system, and no link leads out of the tree.
+// ever reaches the file system, and no link leads out of the tree. Its error is
+// a *fileError.
 func (r *Release) open(f release.File) (*os.File, error) {
-	file, err := r.root.Open(f.Path)
+	file, err := r.root.OpenFile(f.Path, readOnly, 0)
 	if err != nil {
-		return nil, err
+		return nil, &fileError{f.Path, err}
 	}
 	// A cheap look for what cannot be right: the length that the response
 	// announces is the manifest's.
@@ -94,7 +111,7 @@ func (r *Release) open(f release.File) (*os.File, error) {
 		err = &os.PathError{Op: "serve", Path: f.Path, Err: errNotAsVerified}
 	}
 	if err != nil {
-		return nil, errors.Join(err, file.Close())
+		return nil, &fileError{f.Path, errors.Join(err, file.Close())}
 	}
 	return file, nil
 }

@@ -291,6 +291,7 @@ func TestServer_metrics(t *testing.T) {
 		"relman_http_requests_total 4xx www":   1,
 		"relman_http_requests_total 5xx www":   0,
 		"relman_http_response_bytes_total www": float64(len("<h1>home</h1><h1>docs</h1><h1>not here</h1>")),
+		"relman_http_broken_files_total www":   0,
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v\nwant %v", got, want)

@@ -61,11 +61,13 @@ type site struct {
 }
 
 func newSite(name release.Site, a *Agent) *site {
-	return &site{
+	s := &site{
 		name: name, front: NewFront(name), reg: a.reg, store: a.store, cfg: &a.cfg, metrics: a.metrics,
 		log:  a.cfg.Log.With("site", name),
 		wake: make(chan struct{}, 1), links: map[string]*buffer{},
 	}
+	s.front.poke = s.poke
+	return s
 }
 
 // run works for the site until ctx ends. Nothing else ends it: what fails is
