@@ -191,11 +191,12 @@ func (n *Node) Claim(ctx context.Context, v NodeView) error {
 	return err
 }
 
-// Lower retracts claims that the disk cannot back (T11a).
-func (n *Node) Lower(ctx context.Context, site release.Site, buffers []int) error {
+// Lower retracts claims that the disk cannot back, or that are in the way of
+// the active release (T11a).
+func (n *Node) Lower(ctx context.Context, v NodeView, buffers []int) error {
 	if len(buffers) == 0 {
 		return nil
 	}
-	_, err := n.c.Commit(ctx, Lower(n.self, site, buffers))
+	_, err := n.c.Commit(ctx, Lower(n.self, &v, buffers))
 	return err
 }

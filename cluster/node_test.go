@@ -246,8 +246,8 @@ func TestNode_claims(t *testing.T) {
 	v := *w.nodeView()
 	for what, err := range map[string]error{
 		"retract": n.Retract(ctx, v),
-		"lower":   n.Lower(ctx, w.site, []int{0}),
-		"nothing": n.Lower(ctx, w.site, nil),
+		"lower":   n.Lower(ctx, v, []int{0}),
+		"nothing": n.Lower(ctx, v, nil),
 	} {
 		if err != nil {
 			t.Errorf("%s: %v", what, err)

@@ -366,17 +366,24 @@ func Enter(s Self, v *NodeView, held []release.ID) Txn {
 }
 
 // Lower is T11a, the first act of a start and after a failed check of the
-// disk: claims that the disk cannot back are retracted, wherever they stand.
+// disk: claims that the disk cannot back are retracted, wherever they stand. A
+// node that lacks the active release also makes room by it. So nothing may have
+// moved since v was read: a claim that was not needed then may be needed now.
 // Only claims that exist are touched, so that a node that never entered does
 // not enter by it.
-func Lower(s Self, site release.Site, buffers []int) Txn {
+func Lower(s Self, v *NodeView, buffers []int) Txn {
 	t := Txn{
-		Name:   fmt.Sprintf("lower the claims of %s on %s", s.Node, site),
-		Guards: []Guard{s.inGuard(site), s.liveGuard()},
+		Name: fmt.Sprintf("lower the claims of %s on %s", s.Node, v.Site),
+		Guards: []Guard{
+			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
+			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
+			s.inGuard(v.Site),
+			s.liveGuard(),
+		},
 	}
 	for _, k := range buffers {
-		t.Guards = append(t.Guards, present(ClaimKey(site, k, s.Group, s.Node), ClassNotMember))
-		t.Ops = append(t.Ops, s.claim(site, k, ""))
+		t.Guards = append(t.Guards, present(ClaimKey(v.Site, k, s.Group, s.Node), ClassNotMember))
+		t.Ops = append(t.Ops, s.claim(v.Site, k, ""))
 	}
 	return t
 }

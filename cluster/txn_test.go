@@ -251,12 +251,15 @@ var txnTests = []struct {
 	},
 	{
 		name: "T11a lower",
-		make: func(w *world) Txn { return Lower(w.nodes[0], w.site, []int{0, 1}) },
+		make: func(w *world) Txn { return Lower(w.nodes[0], w.nodeView(), []int{0, 1}) },
 		check: func(w *world, _ int64) {
 			w.wantValue(ClaimKey(w.site, 0, "main", w.nodes[0].Node), NoClaim)
 			w.wantValue(ClaimKey(w.site, 1, "main", w.nodes[0].Node), NoClaim)
 		},
 		breaches: []breach{
+			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
+			{"another rollout", func(w *world) { w.again(RolloutKey(w.site)) }, ClassRolloutChanged},
+			{"no rollout", func(w *world) { w.del(RolloutKey(w.site)) }, ClassRolloutChanged},
 			{"put out", func(w *world) { w.put(MemberKey(w.site, w.nodes[0].Node), "out") }, ClassNotMember},
 			{"never entered with buffer 0", func(w *world) { w.del(ClaimKey(w.site, 0, "main", w.nodes[0].Node)) }, ClassNotMember},
 			{"never entered with buffer 1", func(w *world) { w.del(ClaimKey(w.site, 1, "main", w.nodes[0].Node)) }, ClassNotMember},

@@ -246,10 +246,11 @@ func (e *fakeEtcd) Claim(ctx context.Context, v cluster.NodeView) error {
 	return e.txn(ctx, "claim", v.Rollout.Mod == e.view.Rollout.Mod && v.Rollout.Exists(), func() { e.claims[r.Buffer] = r.Release })
 }
 
-func (e *fakeEtcd) Lower(ctx context.Context, _ release.Site, buffers []int) error {
+func (e *fakeEtcd) Lower(ctx context.Context, v cluster.NodeView, buffers []int) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.txn(ctx, "lower", true, func() {
+	same := v.Active.Mod == e.view.Active.Mod && v.Rollout.Mod == e.view.Rollout.Mod
+	return e.txn(ctx, "lower", same, func() {
 		for _, k := range buffers {
 			e.claims[k] = ""
 		}

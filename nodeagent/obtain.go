@@ -66,7 +66,7 @@ func (s *site) free(ctx context.Context, v cluster.NodeView) (*buffer, error) {
 		return b, nil
 	}
 	if lower := stale(v, s.claims); len(lower) > 0 {
-		if err := s.lower(ctx, lower); err != nil {
+		if err := s.lower(ctx, v, lower); err != nil {
 			return nil, err
 		}
 	}

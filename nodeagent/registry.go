@@ -22,11 +22,13 @@ type Registry interface {
 	// Claims are the node's own, by buffer; entered says that it has any.
 	Claims(ctx context.Context, site release.Site) (held []release.ID, entered bool, err error)
 	// Enter makes all claims at once, Retract and Claim are about the buffer of
-	// the rollout in v, Lower takes back the claims of some buffers.
+	// the rollout in v, Lower takes back the claims of some buffers. All but
+	// Claim are refused when active or the rollout is not as v has it; Claim,
+	// when the rollout is not.
 	Enter(ctx context.Context, v cluster.NodeView, held []release.ID) error
 	Retract(ctx context.Context, v cluster.NodeView) error
 	Claim(ctx context.Context, v cluster.NodeView) error
-	Lower(ctx context.Context, site release.Site, buffers []int) error
+	Lower(ctx context.Context, v cluster.NodeView, buffers []int) error
 	// Report says how the node is doing. It does not wait, and saying the same
 	// again costs nothing.
 	Report(ctx context.Context, site release.Site, s cluster.Status) error

@@ -23,7 +23,7 @@ func (s *site) learn(ctx context.Context, v cluster.NodeView) error {
 	copy(s.claims, claims)
 	if lower := untrue(s.claims, s.holds); len(lower) > 0 {
 		s.log.Warn("claims are not true on this disk", "buffers", lower)
-		if err := s.lower(ctx, lower); err != nil {
+		if err := s.lower(ctx, v, lower); err != nil {
 			return err
 		}
 	}
@@ -32,9 +32,9 @@ func (s *site) learn(ctx context.Context, v cluster.NodeView) error {
 }
 
 // lower takes claims back.
-func (s *site) lower(ctx context.Context, buffers []int) error {
+func (s *site) lower(ctx context.Context, v cluster.NodeView, buffers []int) error {
 	s.known = false // until it is answered
-	if err := s.reg.Lower(ctx, s.name, buffers); err != nil {
+	if err := s.reg.Lower(ctx, v, buffers); err != nil {
 		return fmt.Errorf("lower claims: %w", err)
 	}
 	for _, k := range buffers {
