@@ -105,6 +105,9 @@ func TestNode_storeErrors(t *testing.T) {
 			if i < 4 && !strings.Contains(st.Error.Text, "packs/") {
 				return fmt.Errorf("the object is not named: %s", st.Error.Text)
 			}
+			if i < 4 && strings.Count(st.Error.Text, string(r.Manifest.ID())) != 1 {
+				return fmt.Errorf("the release is not named once: %s", st.Error.Text)
+			}
 			return nil
 		})
 		if ok, why := n.agent.Ready(); !ok {

@@ -65,7 +65,7 @@ type fill struct {
 func (f *fill) run(ctx context.Context) error {
 	f.total.Store(f.want.Manifest.Bytes)
 	if err := f.look(ctx); err != nil {
-		return fmt.Errorf("look at buffer %s: %w", f.buf.name, err)
+		return fmt.Errorf("look at it: %w", err)
 	}
 	p := redraw(*f.buf.found, f.buf.spare, f.others, f.want.Manifest.Files)
 	if err := f.confirm(ctx, &p); err != nil {

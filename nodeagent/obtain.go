@@ -51,7 +51,7 @@ func (s *site) obtain(ctx context.Context, v cluster.NodeView, id release.ID, ma
 		}
 	}
 	if err := s.fill(ctx, v, b, want); err != nil {
-		return fmt.Errorf("prefetch %s: %w", id, err)
+		return fmt.Errorf("fill buffer %s: %w", b.name, err) // what is fetched names the release
 	}
 	s.metrics.seconds.Observe(time.Since(began).Seconds())
 	s.log.Info("release held", "release", id, "buffer", b.name, "duration_ms", time.Since(began).Milliseconds())

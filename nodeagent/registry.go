@@ -8,8 +8,8 @@ import (
 )
 
 // Registry is what an agent needs of the cluster. Nothing in it can change
-// what is active. Errors unwrap to the sentinels of package cluster; a call
-// whose context ended may have had its effect.
+// what is active. Errors say what was asked for and unwrap to the sentinels of
+// package cluster; a call whose context ended may have had its effect.
 type Registry interface {
 	// FollowSites calls each with the sites of the cluster, in their order,
 	// now and after every change, until ctx ends.

@@ -17,7 +17,7 @@ func (s *site) learn(ctx context.Context, v cluster.NodeView) error {
 	}
 	claims, claiming, err := s.reg.Claims(ctx, s.name)
 	if err != nil {
-		return fmt.Errorf("read the claims: %w", err)
+		return err
 	}
 	s.claims, s.claiming = make([]release.ID, max(len(claims), len(s.disk.bufs))), claiming
 	copy(s.claims, claims)
@@ -35,7 +35,7 @@ func (s *site) learn(ctx context.Context, v cluster.NodeView) error {
 func (s *site) lower(ctx context.Context, v cluster.NodeView, buffers []int) error {
 	s.known = false // until it is answered
 	if err := s.reg.Lower(ctx, v, buffers); err != nil {
-		return fmt.Errorf("lower claims: %w", err)
+		return err
 	}
 	for _, k := range buffers {
 		s.claims[k] = ""
@@ -88,7 +88,7 @@ func (s *site) enter(ctx context.Context, v cluster.NodeView) error {
 	if !s.claiming || !slices.Equal(claims, s.claims) && !onlyRollout(v, claims, s.claims) {
 		s.known = false // until it is answered
 		if err := s.reg.Enter(ctx, v, claims); err != nil {
-			return fmt.Errorf("enter: %w", err)
+			return err
 		}
 		s.claims, s.claiming, s.known = claims, true, true
 	}
@@ -128,7 +128,7 @@ func (s *site) prepare(ctx context.Context, v cluster.NodeView) error {
 	}
 	s.known = false // until it is answered
 	if err := s.reg.Claim(ctx, v); err != nil {
-		return fmt.Errorf("claim %s: %w", r.Release, err)
+		return err
 	}
 	s.claims[r.Buffer], s.known = r.Release, true
 	return s.cfg.point("node.after-claim")
@@ -140,7 +140,7 @@ func (s *site) retract(ctx context.Context, v cluster.NodeView) error {
 	if k := v.Rollout.Value.Buffer; s.claims[k] != "" {
 		s.known = false // until it is answered
 		if err := s.reg.Retract(ctx, v); err != nil {
-			return fmt.Errorf("retract buffer %d: %w", k, err)
+			return err
 		}
 		s.claims[k], s.known = "", true
 	}
