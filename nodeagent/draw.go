@@ -9,8 +9,6 @@ import (
 	"hash"
 	"io"
 	"io/fs"
-	"os"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -49,7 +47,7 @@ func (f *fill) draw(ctx context.Context, p *plan) error {
 // may be given to another file before the new one is given to it.
 func (f *fill) takeOwn(q *part) error {
 	id := identityOf(q.file)
-	if err := f.disk.trees.Link(q.from, spareName(f.buf.name, id)); err != nil {
+	if err := f.names.link(q.from, spareName(f.buf.name, id)); err != nil {
 		return err
 	}
 	f.buf.spare[id] = true
@@ -69,7 +67,7 @@ func (f *fill) fetch(ctx context.Context, parts []*part) error {
 				return err
 			}
 		case first != nil:
-			q.from = spareName(f.buf.name, identityOf(first.file))
+			q.from = f.drawnAs(first)
 			again = append(again, q)
 		default:
 			byDigest[q.file.Digest] = q
@@ -90,6 +88,19 @@ func (f *fill) fetch(ctx context.Context, parts []*part) error {
 	return err
 }
 
+// direct: a part is drawn in its place.
+func (f *fill) direct(q *part) bool {
+	return f.loose && (q.how == byFetch || q.how == byCopy) && !q.to[0].taken
+}
+
+// drawnAs is where a part has been drawn.
+func (f *fill) drawnAs(q *part) string {
+	if f.direct(q) {
+		return f.buf.name + "/" + q.to[0].path
+	}
+	return spareName(f.buf.name, identityOf(q.file))
+}
+
 // empty draws a file without bytes: no pack holds it.
 func (f *fill) empty(q *part) error {
 	if q.file.Digest != release.Sum(nil) {
@@ -100,58 +111,53 @@ func (f *fill) empty(q *part) error {
 
 // write draws one inode from verified bytes.
 func (f *fill) write(q *part, r io.Reader) error {
-	id := identityOf(q.file)
-	if err := f.create(f.spare, id.name(), q.file, r); err != nil {
+	if err := f.create(f.drawnAs(q), q.file, r); err != nil {
 		return err
 	}
-	f.mu.Lock()
-	f.buf.spare[id] = true
-	f.mu.Unlock()
+	if !f.direct(q) {
+		f.mu.Lock()
+		f.buf.spare[identityOf(q.file)] = true
+		f.mu.Unlock()
+	}
 	f.once.Do(func() { f.onceErr = f.point("node.mid-fetch") })
 	return f.onceErr
 }
 
 // create writes a file of the release under a name that nothing uses. On an
 // error there is no such file.
-func (f *fill) create(in *os.Root, name string, file release.File, r io.Reader) (err error) {
-	w, err := in.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+func (f *fill) create(name string, file release.File, r io.Reader) error {
+	write := func(w io.Writer) error {
+		buf := copyBuffers.Get().(*[128 << 10]byte)
+		defer copyBuffers.Put(buf)
+		n, err := io.CopyBuffer(w, counting{f, r}, buf[:])
+		if err == nil && n != file.Size {
+			err = fmt.Errorf("%w: %s has %d bytes, the manifest says %d", objectstore.ErrCorrupt, file.Path, n, file.Size)
+		}
+		if err != nil {
+			f.done.Add(-n)
+		}
+		return err
+	}
+	err := f.names.create(name, modeOf(file), file.MTime, write)
 	if errors.Is(err, fs.ErrExist) { // an attempt before could not remove it
-		if err := in.Remove(name); err != nil {
+		if err := f.names.remove(name); err != nil {
 			return err
 		}
-		w, err = in.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		err = f.names.create(name, modeOf(file), file.MTime, write)
 	}
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, in.Remove(name))
-		}
-	}()
-	buf := copyBuffers.Get().(*[128 << 10]byte)
-	defer copyBuffers.Put(buf)
-	n, err := io.CopyBuffer(io.MultiWriter(w, counting{f}), r, buf[:])
-	if err == nil && n != file.Size {
-		err = fmt.Errorf("%w: %s has %d bytes, the manifest says %d", objectstore.ErrCorrupt, file.Path, n, file.Size)
-	}
-	if err == nil {
-		err = w.Chmod(modeOf(file))
-	}
-	if err = errors.Join(err, w.Close()); err != nil {
-		f.done.Add(-n)
-		return err
-	}
-	t := time.Unix(file.MTime, 0)
-	return in.Chtimes(name, t, t)
+	return err
 }
 
 // counting counts what is drawn.
-type counting struct{ f *fill }
+type counting struct {
+	f *fill
+	r io.Reader
+}
 
-func (c counting) Write(b []byte) (int, error) {
-	c.f.done.Add(int64(len(b)))
-	return len(b), nil
+func (c counting) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.f.done.Add(int64(n))
+	return n, err
 }
 
 // copyAll draws what this disk has under other times. Parts whose source does

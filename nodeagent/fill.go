@@ -28,6 +28,10 @@ import (
 //  3. The tree is changed, by names only.
 //  4. One syncfs makes all of it durable, then the manifest appears.
 //
+// Where the buffer has no manifest to begin with, there is nothing to be kept as
+// it was, and what does not take the place of another file is drawn where it
+// belongs.
+//
 // There is no journal. A crash before 2 costs nothing. After it the tree has
 // no manifest, and the next attempt reads all of it: files that have the right
 // bytes, time and mode are kept, whatever the attempt before had meant to do.
@@ -53,7 +57,9 @@ type fill struct {
 	failed  func(file release.File, err error) // a delta was of no use
 	log     *slog.Logger
 
-	spare       *os.Root // <k>.new, opened by itself: a file in it is one step away
+	names       *handles
+	found       *tree // what was in the buffer
+	loose       bool  // nothing of it is to be replaced as a whole: see direct
 	total, done atomic.Int64
 	mu          sync.Mutex // guards buf.spare while several draw
 	once        sync.Once  // for the failpoint after the first file
@@ -62,7 +68,7 @@ type fill struct {
 
 // run ends when the buffer holds the release, durably, and says so on disk.
 // All that it has started has ended when it returns.
-func (f *fill) run(ctx context.Context) error {
+func (f *fill) run(ctx context.Context) (err error) {
 	f.total.Store(f.want.Manifest.Bytes)
 	if err := f.look(ctx); err != nil {
 		return fmt.Errorf("look at it: %w", err)
@@ -80,10 +86,15 @@ func (f *fill) run(ctx context.Context) error {
 	if err := f.prepare(&p, top); err != nil {
 		return err
 	}
-	if f.spare, err = f.disk.trees.OpenRoot(f.buf.spareDir()); err != nil {
-		return err
+	f.names = newHandles(f.disk.trees)
+	defer func() { err = errors.Join(err, f.names.close()) }()
+	f.found, f.loose = f.buf.found, f.buf.manifest == nil && len(f.buf.found.strays)+len(p.clear)+len(p.early) == 0
+	if f.loose {
+		f.buf.found = nil // an attempt after this one has to look
+		if err := f.makeDirs(&p); err != nil {
+			return full(err, &p, top)
+		}
 	}
-	defer f.spare.Close() // only a handle
 	f.done.Store(f.total.Load() - p.draws())
 	if err := f.draw(ctx, &p); err != nil {
 		return full(err, &p, top)

@@ -25,7 +25,7 @@ func newOlds(f *fill) *olds { return &olds{f: f} }
 
 func (o *olds) find() {
 	o.paths = map[release.Digest]oldFile{}
-	for _, t := range append([]tree{*o.f.buf.found}, o.f.others...) {
+	for _, t := range append([]tree{*o.f.found}, o.f.others...) {
 		for _, file := range t.files {
 			o.paths[file.Digest] = oldFile{t.name + "/" + file.Path, file.Size}
 		}

@@ -60,7 +60,7 @@ func (f *fill) takeBack(p *plan) error {
 func (f *fill) change(p *plan) error {
 	trees, b := f.disk.trees, f.buf
 	in := func(name string) string { return b.name + "/" + name }
-	for _, name := range append(b.found.strays, p.clear...) {
+	for _, name := range append(f.found.strays, p.clear...) {
 		if err := trees.RemoveAll(in(name)); err != nil {
 			return err
 		}
@@ -70,16 +70,10 @@ func (f *fill) change(p *plan) error {
 			return err
 		}
 	}
-	made := map[string]bool{}
+	if err := f.makeDirs(p); err != nil {
+		return err
+	}
 	for i := range p.parts {
-		for _, s := range p.parts[i].to {
-			if dir := path.Dir(s.path); !s.taken && dir != "." && !made[dir] {
-				made[dir] = true
-				if err := trees.MkdirAll(in(dir), 0o755); err != nil {
-					return err
-				}
-			}
-		}
 		if err := errors.Join(f.point("node.mid-place"), f.put(&p.parts[i])); err != nil {
 			return err
 		}
@@ -97,6 +91,22 @@ func (f *fill) change(p *plan) error {
 	return trees.RemoveAll(b.spareDir())
 }
 
+// makeDirs makes the directories that new names need.
+func (f *fill) makeDirs(p *plan) error {
+	made := map[string]bool{}
+	for i := range p.parts {
+		for _, s := range p.parts[i].to {
+			if dir := path.Dir(s.path); !s.taken && dir != "." && !made[dir] {
+				made[dir] = true
+				if err := f.disk.trees.MkdirAll(f.buf.name+"/"+dir, 0o755); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
 // gone lets a name be gone already.
 func gone(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
@@ -107,17 +117,20 @@ func gone(err error) error {
 
 // put gives one inode its places in the tree.
 func (f *fill) put(q *part) error {
-	trees, b := f.disk.trees, f.buf
-	spare, from := spareName(b.name, identityOf(q.file)), q.from
+	b := f.buf
+	spare, from, to := spareName(b.name, identityOf(q.file)), q.from, q.to
 	inSpare := q.how != byLink || q.own
-	if inSpare {
+	switch {
+	case f.direct(q): // it is in the first place already
+		from, to, inSpare = f.drawnAs(q), to[1:], false
+	case inSpare:
 		from = spare
 	}
-	for i, s := range q.to {
-		to, last := b.name+"/"+s.path, i == len(q.to)-1
+	for i, s := range to {
+		to, last := b.name+"/"+s.path, i == len(to)-1
 		switch {
 		case inSpare && last:
-			if err := trees.Rename(spare, to); err != nil {
+			if err := f.names.rename(spare, to); err != nil {
 				return err
 			}
 		case s.taken: // over the old file in one step
@@ -125,7 +138,7 @@ func (f *fill) put(q *part) error {
 			if err := f.linkOrCopy(from, tmp, q); err != nil {
 				return err
 			}
-			if err := trees.Rename(tmp, to); err != nil {
+			if err := f.names.rename(tmp, to); err != nil {
 				return err
 			}
 		default:
@@ -140,7 +153,7 @@ func (f *fill) put(q *part) error {
 // linkOrCopy makes one more name for an inode, or one more inode where the
 // file system has no more names for it.
 func (f *fill) linkOrCopy(from, to string, q *part) error {
-	err := f.disk.trees.Link(from, to)
+	err := f.names.link(from, to)
 	if !errors.Is(err, syscall.EMLINK) && !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.ENOTSUP) {
 		return err
 	}
@@ -149,5 +162,5 @@ func (f *fill) linkOrCopy(from, to string, q *part) error {
 		return err
 	}
 	defer src.Close() // only read
-	return f.create(f.disk.trees, to, q.file, &verifying{r: src, from: from, want: q.file.Digest})
+	return f.create(to, q.file, &verifying{r: src, from: from, want: q.file.Digest})
 }
