@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"relman/cluster"
 	"relman/failpoint"
@@ -36,6 +37,7 @@ type Config struct {
 
 	point func(name string) error // failpoint.Point, but for tests
 	sync  func(*os.File) error    // syncAll, but for tests
+	idle  time.Duration           // glanceEvery, but for tests
 }
 
 // Agent is a node at work.
@@ -74,6 +76,9 @@ func New(cfg Config, reg Registry, store objectstore.Store) (*Agent, error) {
 	}
 	if cfg.point == nil {
 		cfg.point = failpoint.Point
+	}
+	if cfg.idle == 0 {
+		cfg.idle = glanceEvery
 	}
 	if cfg.sync == nil {
 		cfg.sync = syncAll

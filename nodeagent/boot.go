@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"relman/cluster"
 	"relman/release"
@@ -106,6 +107,7 @@ func (s *site) admit(ctx context.Context, h held) error {
 		}
 		return nil
 	}
+	h.buf.checked = time.Now()
 	r, err := s.disk.openRelease(h.buf, h.manifest)
 	if err != nil {
 		return err

@@ -1,12 +1,14 @@
 package nodeagent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"relman/release"
 )
@@ -44,9 +46,10 @@ type buffer struct {
 
 	// What an attempt to fill has found and left. It is known only to this
 	// process: nil makes the next attempt look at every byte.
-	found *tree
-	spare map[identity]bool
-	wipe  bool // nothing in it can be believed, not even what reads well
+	found   *tree
+	spare   map[identity]bool
+	checked time.Time // when its names, sizes and times were last as in the manifest
+	wipe    bool      // nothing in it can be believed, not even what reads well
 }
 
 func (b *buffer) spareDir() string     { return b.name + ".new" }
@@ -71,6 +74,15 @@ func (id identity) name() string {
 		name += "x"
 	}
 	return name
+}
+
+// glance compares a held buffer's names, sizes and times with its manifest.
+func (d *disk) glance(ctx context.Context, b *buffer) error {
+	err := d.check(ctx, b.name, b.manifest, 0)
+	if err == nil {
+		b.checked = time.Now()
+	}
+	return err
 }
 
 // openDisk opens the directory of a site, or makes it.

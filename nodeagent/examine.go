@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"syscall"
+	"time"
 
 	"relman/cluster"
 	"relman/release"
@@ -48,8 +49,41 @@ func (s *site) examine(ctx context.Context, _ cluster.NodeView) error {
 		case err != nil:
 			s.distrust(b, err)
 		default:
+			b.checked = time.Now()
 			s.log.Info("suspect buffer is as it was verified", "buffer", b.name, "release", b.id())
 		}
+	}
+	return nil
+}
+
+// A look at the names, sizes and times of a large tree takes longer than
+// filling it by what differs. So it is taken when there is nothing else to do,
+// and a fill takes it only where that did not happen.
+const (
+	glanceEvery = 10 * time.Minute
+	believed    = time.Hour
+)
+
+// patrol looks at the buffer that has not been looked at for longest. What does
+// not look as it was verified is suspect.
+func (s *site) patrol(ctx context.Context, _ cluster.NodeView) error {
+	var oldest *buffer
+	for _, b := range s.disk.bufs {
+		if b.manifest != nil && !b.damaged && (oldest == nil || b.checked.Before(oldest.checked)) {
+			oldest = b
+		}
+	}
+	if oldest == nil || time.Since(oldest.checked) < s.cfg.idle {
+		return nil
+	}
+	err := s.disk.glance(ctx, oldest)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case isScarce(err):
+		return err
+	case err != nil:
+		s.suspect(oldest.name, err)
 	}
 	return nil
 }

@@ -78,6 +78,7 @@ func TestFill_damagedOwn(t *testing.T) {
 			if err := damage(filepath.Join(d.tree(0), "a")); err != nil {
 				t.Fatal(err)
 			}
+			d.bufs[0].checked = time.Time{} // long ago
 			if err := d.fill(t.Context(), 0, r2); err != nil {
 				t.Fatal(err)
 			}
@@ -160,6 +161,29 @@ func TestNode_damagedSource(t *testing.T) {
 			n.serves(r2)
 		})
 	}
+}
+
+// TestNode_patrol: what vanishes and nobody asks for is found and repaired too,
+// once there is nothing else to do.
+func TestNode_patrol(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.idle = time.Nanosecond
+	n.start()
+	b := firstBuild()
+	r1 := n.rollOut(b)
+	r2 := n.rollOut(b.with("index.html", "two"))
+	n.until("settled", func() error { return expectTree(n.link("previous"), r1.Manifest) })
+	n.unaudited(func() {
+		if err := os.Remove(filepath.Join(n.link("previous"), "d0/e0/f0")); err != nil {
+			t.Fatal(err)
+		}
+		n.until("repaired", func() error {
+			n.agent.sites[0].poke()
+			return expectTree(n.link("previous"), r1.Manifest)
+		})
+		n.whole(r1, r2)
+	})
 }
 
 // TestNode_damagedFront: while the store cannot repair what is shown, it is

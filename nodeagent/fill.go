@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -126,7 +127,10 @@ func (f *fill) look(ctx context.Context) (err error) {
 	if b.manifest != nil {
 		b.found = nil
 		if !b.damaged {
-			err := f.disk.check(ctx, b.name, b.manifest, 0)
+			var err error
+			if time.Since(b.checked) > believed {
+				err = f.disk.glance(ctx, b)
+			}
 			switch {
 			case ctx.Err() != nil:
 				return context.Cause(ctx)

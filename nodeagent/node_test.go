@@ -28,6 +28,7 @@ type node struct {
 
 	mu    sync.Mutex
 	point func(name string) error
+	idle  time.Duration // 0: as always
 
 	agent *Agent
 	stop  context.CancelFunc
@@ -73,7 +74,7 @@ func (n *node) claimsTrue(claims map[int]release.ID) error {
 // start starts the agent, as a process would.
 func (n *node) start() {
 	n.t.Helper()
-	agent, err := New(Config{Dir: n.dir, Node: "n1", Workers: 3, point: n.at}, n.etcd, n.store)
+	agent, err := New(Config{Dir: n.dir, Node: "n1", Workers: 3, point: n.at, idle: n.idle}, n.etcd, n.store)
 	if err != nil {
 		n.t.Fatal(err)
 	}

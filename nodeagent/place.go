@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"syscall"
+	"time"
 )
 
 // place changes the tree, makes it durable and says what it is. The buffer has
@@ -38,7 +39,7 @@ func (f *fill) place(p *plan, top *os.File) (err error) {
 	if err := writeDurably(f.disk.trees, b.manifestFile(), f.want.Manifest.Raw()); err != nil {
 		return err
 	}
-	b.found, b.spare = nil, map[identity]bool{}
+	b.found, b.spare, b.checked = nil, map[identity]bool{}, time.Now()
 	return nil
 }
 

@@ -112,7 +112,8 @@ func (s *site) round(ctx context.Context, v cluster.NodeView) error {
 		{s.catchUp, true}, // then the active release is shown
 		{s.enter, in},     // then the node counts
 		{s.prepare, in},   // then it gets ready for the next release
-		{s.restore, in},   // and at last for the way back
+		{s.restore, in},   // and for the way back
+		{s.patrol, true},  // and at last what nobody asked for is looked at
 	} {
 		if !step.when {
 			continue
