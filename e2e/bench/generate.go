@@ -84,7 +84,7 @@ func makeBig(s site, size int) error {
 	return writeTree(s.v2, map[string][]byte{"download.bin": slices.Insert(content, size/4, more...)})
 }
 
-// toolchains are two versions of Go; a file of about 150 MB is made of the
+// toolchains are two versions of Go; a file of 122 MB is made of the
 // executables of each.
 var toolchains = [2]string{"v0.0.1-go1.24.5.linux-amd64", "v0.0.1-go1.24.6.linux-amd64"}
 

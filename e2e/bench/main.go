@@ -72,7 +72,7 @@ func parse(args []string) (*options, error) {
 	})
 	f.StringVar(&o.on, "on", "", "the sites: docs, mkt, etcdio, many100k, many10k, big500, exe, and those of -tree (default: docs,mkt, and many10k where there are no archives)")
 	f.StringVar(&o.tools, "tools", "relman,tar.zst,rclone,restic,casync,rsync,rsync -c", "the tools, or all (s3cmd and ostree, too)")
-	f.StringVar(&o.cells, "cells", "all", "the cells")
+	f.StringVar(&o.cells, "cells", "all", "the cells; most stand on those before them, as a prefetch on its publish")
 	f.IntVar(&o.runs, "runs", 3, "how often")
 	f.StringVar(&o.rate, "rate", "", "the rate of the wire in each direction, such as 1Gbit or 100Mbit (default: no limit)")
 	f.DurationVar(&o.limit, "limit", 3*time.Minute, "how long a tool may take in a cell")
@@ -190,16 +190,21 @@ func (o *options) chooseTools(ctx context.Context, r *report, say func(string, .
 	return list, nil
 }
 
+// chooseCells keeps the order of a run: a cell stands on those before it.
 func (o *options) chooseCells() ([]cell, error) {
 	if o.cells == "all" {
 		return allCells, nil
 	}
+	wanted := strings.Split(o.cells, ",")
 	var list []cell
-	for name := range strings.SplitSeq(o.cells, ",") {
-		if !slices.Contains(allCells, cell(name)) {
-			return nil, fmt.Errorf("there is no cell %q: they are %q", name, allCells)
+	for _, c := range allCells {
+		if slices.Contains(wanted, string(c)) {
+			list = append(list, c)
+			wanted = slices.DeleteFunc(wanted, func(n string) bool { return n == string(c) })
 		}
-		list = append(list, cell(name))
+	}
+	if len(wanted) > 0 {
+		return nil, fmt.Errorf("there is no cell %q: they are %q", wanted[0], allCells)
 	}
 	return list, nil
 }

@@ -174,3 +174,15 @@ func TestGoals_cells(t *testing.T) {
 		}
 	}
 }
+
+func TestChooseCells(t *testing.T) {
+	o := &options{cells: "first prefetch,first publish"}
+	list, err := o.chooseCells()
+	if err != nil || len(list) != 2 || list[0] != firstPublish || list[1] != firstPrefetch {
+		t.Errorf("chosen are %q, %v", list, err)
+	}
+	o.cells = "first publish,lunch"
+	if _, err := o.chooseCells(); err == nil || !strings.Contains(err.Error(), `"lunch"`) {
+		t.Errorf("lunch is a cell: %v", err)
+	}
+}
