@@ -74,6 +74,8 @@ func (f *fill) run(ctx context.Context) (err error) {
 	if err := f.look(ctx); err != nil {
 		return fmt.Errorf("look at it: %w", err)
 	}
+	f.names = newHandles(f.disk.trees)
+	defer func() { err = errors.Join(err, f.names.close()) }()
 	p := redraw(*f.buf.found, f.buf.spare, f.others, f.want.Manifest.Files)
 	if err := f.confirm(ctx, &p); err != nil {
 		return err
@@ -87,8 +89,6 @@ func (f *fill) run(ctx context.Context) (err error) {
 	if err := f.prepare(&p, top); err != nil {
 		return err
 	}
-	f.names = newHandles(f.disk.trees)
-	defer func() { err = errors.Join(err, f.names.close()) }()
 	f.found, f.loose = f.buf.found, f.buf.manifest == nil && len(f.buf.found.strays)+len(p.clear)+len(p.early) == 0
 	if f.loose {
 		f.buf.found = nil // an attempt after this one has to look
@@ -167,14 +167,12 @@ func (f *fill) confirm(ctx context.Context, p *plan) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			info, err := f.disk.trees.Lstat(q.from)
+			ok, err := f.names.asVerified(q.from, q.file)
 			if isScarce(err) {
 				return err
 			}
-			if err == nil && !asVerified(info, q.file) {
-				err = notAsVerified(q.from)
-			}
-			if err != nil {
+			if !ok {
+				err = errors.Join(notAsVerified(q.from), err)
 				f.suspectFile(q.from, err)
 				q.how, q.from = byFetch, ""
 			}

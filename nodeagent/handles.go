@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"relman/release"
 )
 
 // handles keeps directories below a root open while a buffer is filled. A name
@@ -25,7 +27,7 @@ type handles struct {
 }
 
 // mostHandles bounds the directories that are open at once.
-const mostHandles = 256
+const mostHandles = 1024
 
 func newHandles(root *os.Root) *handles { return &handles{root: root, open: map[string]*os.File{}} }
 
@@ -70,6 +72,19 @@ func (h *handles) close() error {
 	}
 	clear(h.open)
 	return errors.Join(errs...)
+}
+
+// asVerified compares all of a file with a manifest, but its content.
+func (h *handles) asVerified(name string, want release.File) (ok bool, err error) {
+	err = h.in(name, func(dir int, base string) error {
+		var st unix.Stat_t
+		if err := unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return &fs.PathError{Op: "look at", Path: name, Err: err}
+		}
+		ok = st.Mode == unix.S_IFREG|uint32(modeOf(want)) && st.Size == want.Size && st.Mtim == unix.Timespec{Sec: want.MTime}
+		return nil
+	})
+	return ok, err
 }
 
 // link makes one more name for an inode.
