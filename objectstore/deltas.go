@@ -102,12 +102,19 @@ func (w *upload) differSmall(ctx context.Context, small []int) error {
 // worth: a delta has to save at least half.
 func worth(delta, new []byte) bool { return len(delta) < len(new)/2 }
 
-// addDelta puts a delta into a frame.
+// addDelta puts a delta into a frame. Nodes work on several frames at once, so
+// what one of them makes is bounded too.
 func (l *lane) addDelta(ctx context.Context, digest release.Digest, d delta, b []byte) error {
+	if l.open.makes+d.size > maxFrame {
+		if err := l.flush(ctx); err != nil {
+			return err
+		}
+	}
 	if err := l.add(ctx, placed{digest: digest, delta: d}, b); err != nil {
 		return err
 	}
 	l.open.deltas = true
+	l.open.makes += d.size
 	return nil
 }
 

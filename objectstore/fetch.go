@@ -16,7 +16,7 @@ import (
 
 // FetchOptions bound a fetch.
 type FetchOptions struct {
-	Workers  int               // 0: 4
+	Workers  int               // requests at once, and frames that are written at once; 0: 4
 	Progress func(bytes int64) // of contents; called from several goroutines
 	Old      Old               // what is held already, to make new content out of; nil: nothing
 	// Failed is told of deltas that were of no use; the whole content was
@@ -38,8 +38,8 @@ const (
 	maxRange     = packTarget + maxFrame // stored bytes of one request: any pack
 )
 
-// Fetch hands each wanted content to write, from up to Workers goroutines at
-// once, in no promised order. The contents are distinct; a File says digest,
+// Fetch hands each wanted content to write, from several goroutines at once, in
+// no promised order. The contents are distinct; a File says digest,
 // size and, for errors, path. r yields exactly the content: when the bytes do
 // not have the digest it returns a *CorruptError instead of io.EOF, so that a
 // write that copied to the end without an error has verified bytes. What came
@@ -53,7 +53,7 @@ func Fetch(ctx context.Context, s Store, from *Stored, want []release.File, o Fe
 	if o.Workers <= 0 {
 		o.Workers = fetchWorkers
 	}
-	f := &fetch{s: s, l: from.Layout, m: from.Manifest, o: o, write: write, whole: map[release.Digest]bool{}}
+	f := &fetch{s: s, l: from.Layout, m: from.Manifest, o: o, write: write, whole: map[release.Digest]bool{}, working: make(chan struct{}, o.Workers)}
 	for len(want) > 0 {
 		if err := f.round(ctx, want); err != nil {
 			return err
@@ -73,6 +73,8 @@ type fetch struct {
 	o     FetchOptions
 	write func(f release.File, r io.Reader) error
 	whole map[release.Digest]bool // contents whose deltas are of no use
+
+	working chan struct{} // holds one for each frame that is being written
 
 	mu     sync.Mutex
 	failed []release.File // guarded by mu: in this round
@@ -98,8 +100,9 @@ func (f *fetch) round(ctx context.Context, want []release.File) error {
 	return nil
 }
 
-// span reads a stretch of a pack. A frame that comes damaged is asked for once
-// more; where the body ends early, all that is left is, frame by frame.
+// span reads a stretch of a pack. Its frames are decoded, verified and written
+// while the next ones are being read. A frame that comes damaged is asked for
+// once more; where the body ends early, all that is left is, frame by frame.
 func (f *fetch) span(ctx context.Context, s span) error {
 	first, last := f.l.frames[s.frames[0]], f.l.frames[s.frames[len(s.frames)-1]]
 	body, err := f.get(ctx, s.pack, first.Offset, last.Offset+last.Size-first.Offset)
@@ -112,29 +115,36 @@ func (f *fetch) span(ctx context.Context, s span) error {
 		return nil
 	}
 	defer body.Close()
+	g, ctx := errgroup.WithContext(ctx)
 	at, broken := first.Offset, false
 	for _, i := range s.frames {
 		fr, want := f.l.frames[i], s.wanted[i]
 		if broken {
 			if err := f.frameAgain(ctx, i, want); err != nil {
-				return err
+				return errorOr(g.Wait(), err)
 			}
 			continue
 		}
 		stored, err := next(body, fr.Offset-at, fr.Size)
 		if broken = ended(err); err != nil && !broken {
-			return err
+			return errorOr(g.Wait(), err)
 		}
 		at = fr.Offset + fr.Size
-		left, err := f.frame(i, stored, want)
-		if errors.Is(err, ErrCorrupt) {
-			err = f.frameAgain(ctx, i, left)
+		select { // what is read and not yet written is bounded
+		case f.working <- struct{}{}:
+		case <-ctx.Done():
+			return errorOr(g.Wait(), ctx.Err())
 		}
-		if err != nil {
+		g.Go(func() error {
+			left, err := f.frame(i, stored, want)
+			<-f.working
+			if errors.Is(err, ErrCorrupt) {
+				err = f.frameAgain(ctx, i, left)
+			}
 			return err
-		}
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 // next skips some bytes and reads the n after them, fewer with an error.

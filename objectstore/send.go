@@ -18,6 +18,7 @@ type rawFrame struct {
 	places []placed
 	part   *partIndex // set where it is a part of a larger content
 	deltas bool
+	makes  int64           // bytes that the deltas in it make
 	built  chan builtFrame // gets the frame when it is compressed
 }
 
