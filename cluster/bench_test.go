@@ -52,7 +52,10 @@ func BenchmarkCommit(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
+				// The next flip answers another request.
 				a.Epoch++
+				a.Request = RequestID(fmt.Sprintf("01REQ%d", a.Epoch))
+				v.Desired.Value.Request = a.Request
 				v.Active.Mod, v.Active.Create = rev, 1
 				v.Rollout = Entry[Rollout]{}
 			}

@@ -27,6 +27,10 @@ func (u *Upload) Unchanged() bool {
 	return true
 }
 
+// Layout says where everything is that the upload holds; it is of use with
+// PackCache.Prune.
+func (u *Upload) Layout() *Layout { return u.layout }
+
 // Commit writes the layout and then the manifest of release seq: from then on
 // the release is complete in the store. It can be called again, also with
 // another number.

@@ -34,6 +34,9 @@ func (w *upload) differ(ctx context.Context) error {
 	}
 	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt) {
 		w.log.Warn("the base cannot be read: nodes get whole files", "error", err)
+		if c, ok := w.p.Store.(*PackCache); ok {
+			c.forget()
+		}
 		return nil
 	}
 	return err

@@ -25,6 +25,5 @@ func layoutKey(site release.Site, id release.ID) string { return releasePrefix(s
 
 // packKey is where the pack with this digest is.
 func packKey(d release.Digest) string {
-	h := d.Hex()
-	return "packs/" + h[:2] + "/" + h + ".pack"
+	return "packs/" + d.Hex()[:2] + "/" + packName(d)
 }

@@ -127,6 +127,7 @@ type publisher struct {
 
 	marker  *cluster.UploadMarker
 	objects *objectstore.Publisher
+	packs   *objectstore.PackCache // nil for none
 	build   *objectstore.Build
 	sent    *objectstore.Upload
 }
@@ -207,22 +208,35 @@ func (p *publisher) open(ctx context.Context) error {
 		}
 	}
 	if !p.o.noCache {
-		p.objects.Cache = openCache(p.o.dir)
+		p.openCaches()
 	}
 	return nil
 }
 
-// openCache opens the cache of digests of one build directory, nil where there
-// is no place for caches.
-func openCache(dir string) *objectstore.Cache {
+// openCaches opens the cache of digests of the build directory and that of the
+// site's packs, if there is a place for caches.
+func (p *publisher) openCaches() {
 	caches, err := os.UserCacheDir() // $XDG_CACHE_HOME, or ~/.cache
 	if err != nil {
-		return nil
+		return
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil
+	dir, err := filepath.Abs(p.o.dir)
+	if err != nil {
+		return
 	}
-	return objectstore.OpenCache(filepath.Join(caches, "relman", "digests", release.Sum([]byte(dir)).Hex()[:24]+".json"))
+	p.objects.Cache = objectstore.OpenCache(filepath.Join(caches, "relman", "digests", release.Sum([]byte(dir)).Hex()[:24]+".json"))
+	p.packs = objectstore.NewPackCache(p.objects.Store, filepath.Join(caches, "relman", "packs", string(p.s.site)))
+	p.objects.Store = p.packs
+}
+
+// saveCaches keeps what the next publish from here can use.
+func (p *publisher) saveCaches() {
+	if p.packs == nil || p.o.dryRun {
+		return
+	}
+	if err := errors.Join(p.objects.Cache.Save(), p.packs.Prune(p.sent.Layout())); err != nil {
+		p.s.log.Warn("the next publish takes longer", "error", err)
+	}
 }
 
 // upload sends what the store does not have, under a marker that keeps a sweep
@@ -239,11 +253,7 @@ func (p *publisher) upload(ctx context.Context) (err error) {
 	if p.sent, err = p.objects.Upload(ctx, p.build); err != nil {
 		return err
 	}
-	if p.objects.Cache != nil {
-		if err := p.objects.Cache.Save(); err != nil {
-			p.s.log.Warn("the next publish reads every file again", "error", err)
-		}
-	}
+	p.saveCaches()
 	return nil
 }
 
