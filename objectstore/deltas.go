@@ -113,7 +113,7 @@ func (l *lane) addDelta(ctx context.Context, digest release.Digest, d delta, b [
 			return err
 		}
 	}
-	if err := l.add(ctx, placed{digest: digest, delta: d}, b); err != nil {
+	if err := l.add(ctx, placed{digest: digest, delta: d}, 0, b); err != nil {
 		return err
 	}
 	l.open.deltas = true

@@ -66,6 +66,9 @@ func (b *packBuilder) add(f builtFrame) int {
 		Offset: int64(len(b.body)), Size: int64(len(f.stored)), Raw: f.raw, Zstd: f.zstd,
 		Sizes: f.sizes, Part: f.part, Deltas: f.deltas,
 	})
+	if b.body == nil {
+		b.body = make([]byte, 0, packTarget+packTarget/4)
+	}
 	b.body = append(b.body, f.stored...)
 	return len(b.index.Frames) - 1
 }

@@ -15,7 +15,7 @@ import (
 const (
 	chunkBytes = 1 << 20  // files that are read by one goroutine without a word to the others
 	chunkFiles = 256      // the same, for small ones
-	readAhead  = 48 << 20 // bytes that are read and not yet in a frame
+	readAhead  = 24 << 20 // bytes that are read and not yet in a frame
 )
 
 // chunk is a run of files that is read at once. A file above frameTarget is

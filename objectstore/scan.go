@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -77,7 +78,20 @@ func Scan(ctx context.Context, dir string, o ScanOptions) (*Build, error) {
 	}
 	defer root.Close()
 	s := scan{ctx: ctx, root: root, o: o, build: &Build{Root: dir}}
-	if err := fs.WalkDir(root.FS(), ".", s.visit); err != nil {
+	// By paths: a root would open every directory on the way to each file again.
+	// A symbolic link that replaces a directory meanwhile shows when its files
+	// are read.
+	top, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBuild, err)
+	}
+	if err := filepath.WalkDir(top, func(name string, e fs.DirEntry, err error) error {
+		p, relErr := filepath.Rel(top, name)
+		if relErr != nil {
+			return relErr
+		}
+		return s.visit(filepath.ToSlash(p), e, err)
+	}); err != nil {
 		return nil, fmt.Errorf("scan %s: %w", dir, err)
 	}
 	if len(s.problems) == 0 {

@@ -18,6 +18,7 @@ type rawFrame struct {
 	places []placed
 	part   *partIndex // set where it is a part of a larger content
 	deltas bool
+	effort effort          // 0: that of the lane
 	makes  int64           // bytes that the deltas in it make
 	built  chan builtFrame // gets the frame when it is compressed
 }
@@ -76,12 +77,14 @@ func (w *upload) lane(e effort) *lane {
 	return &lane{w: w, effort: e, open: &rawFrame{}, inOrder: make(chan *rawFrame, w.workers)}
 }
 
-// add puts bytes into the frame that is being filled.
-func (l *lane) add(ctx context.Context, p placed, b []byte) error {
-	if len(l.open.raw)+len(b) > frameTarget {
+// add puts bytes into the frame that is being filled, with others that deserve
+// the same effort.
+func (l *lane) add(ctx context.Context, p placed, e effort, b []byte) error {
+	if len(l.open.raw)+len(b) > frameTarget || l.open.effort != e {
 		if err := l.flush(ctx); err != nil {
 			return err
 		}
+		l.open.effort = e
 	}
 	l.open.add(p, b)
 	return nil
@@ -99,6 +102,9 @@ func (l *lane) flush(ctx context.Context) error {
 // emit has a frame compressed, and put into a pack after those before it.
 func (l *lane) emit(ctx context.Context, f *rawFrame) error {
 	f.built = make(chan builtFrame, 1)
+	if f.effort == 0 {
+		f.effort = l.effort
+	}
 	select {
 	case l.w.compressing <- struct{}{}:
 	case <-ctx.Done():
@@ -106,7 +112,7 @@ func (l *lane) emit(ctx context.Context, f *rawFrame) error {
 	}
 	go func() {
 		defer func() { <-l.w.compressing }()
-		f.built <- f.build(l.effort)
+		f.built <- f.build(f.effort)
 	}()
 	select {
 	case l.inOrder <- f:

@@ -212,7 +212,7 @@ func (w *upload) take(ctx context.Context, pairing *pairing, f BuildFile, d rele
 	case f.Size == 0:
 		return nil
 	case f.Size <= frameTarget:
-		return to.add(ctx, placed{digest: d}, data)
+		return to.add(ctx, placed{digest: d}, effortFor(f.Path), data)
 	}
 	return w.parts(f, d, func(at int64, part []byte) error {
 		frame := &rawFrame{part: &partIndex{d, at}, raw: part, places: []placed{{digest: d, length: int64(len(part))}}}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -15,6 +17,10 @@ import (
 	"relman/objectstore"
 	"relman/release"
 )
+
+// publishMemory is what the runtime tries to stay within: garbage is collected
+// earlier than usual, since frames and packs are large and short-lived.
+const publishMemory = 190 << 20
 
 // publishOptions say what to publish and how.
 type publishOptions struct {
@@ -49,6 +55,7 @@ another request is under way, or comes first, this one ends with exit code 4.`,
 			} else if !info.IsDir() {
 				return usagef("%s is not a directory", o.dir)
 			}
+			debug.SetMemoryLimit(publishMemory)
 			return a.change(cmd.Context(), func(ctx context.Context, s *session, u *ui) (outcome, error) {
 				return publish(ctx, s, o, u)
 			})
@@ -139,10 +146,12 @@ func (p *publisher) prepare(ctx context.Context) (outcome, error) {
 	out.State = ""
 	began := time.Now()
 	var err error
-	if p.build, err = objectstore.Scan(ctx, p.o.dir, p.o.scan); err != nil {
-		return out, err
-	}
-	if err := p.open(ctx); err != nil {
+	// Reading the base takes as long as reading the build's names. What is wrong
+	// with the build comes first.
+	opened := make(chan error, 1)
+	go func() { opened <- p.open(ctx) }()
+	p.build, err = objectstore.Scan(ctx, p.o.dir, p.o.scan)
+	if err = cmp.Or(err, <-opened); err != nil {
 		return out, err
 	}
 	p.d = p.s.desired(cluster.Publish, "", p.o.message, p.o.askOptions)
