@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,13 +76,16 @@ func TestNode_progress(t *testing.T) {
 	b := firstBuild()
 	n.rollOut(b)
 	goOn := make(chan struct{})
+	proceed := sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(proceed) // before the node is halted
 	n.setPoint(func(name string) error {
 		if name == "node.mid-fetch" {
 			<-goOn
 		}
 		return nil
 	})
-	r := n.publish(b.with("index.html", "two").with("more", "more"))
+	// Frames are drawn at once, the contents of one after each other.
+	r := n.publish(b.with("a/1", "one").with("a/2", "two"))
 	n.etcd.startRollout(r.Manifest.ID())
 	n.until("tells", func() error {
 		p := n.status().Preparing
@@ -90,7 +94,7 @@ func TestNode_progress(t *testing.T) {
 		}
 		return nil
 	})
-	close(goOn)
+	proceed()
 	n.claimed()
 	n.until("is done", func() error {
 		if p := n.status().Preparing; p != nil {

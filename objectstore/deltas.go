@@ -15,31 +15,21 @@ import (
 const mostDeltas = 48 << 20
 
 // differ makes deltas for what nodes hold another version of, from the base's
-// contents in the store. A release can do without them: where the base cannot
-// be read there are none.
+// contents in the store.
 func (w *upload) differ(ctx context.Context) error {
-	var small, large []int // of pairs
-	for i, p := range w.pairs {
-		if p.file.Size > frameTarget || p.old.Size > frameTarget {
-			large = append(large, i)
-		} else {
-			small = append(small, i)
-		}
+	return w.optional(w.differSmall(ctx))
+}
+
+// optional lets deltas be left out where the base cannot be read.
+func (w *upload) optional(err error) error {
+	if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCorrupt) {
+		return err
 	}
-	err := w.differSmall(ctx, small)
-	for _, i := range large {
-		if err == nil {
-			err = w.differLarge(ctx, w.pairs[i])
-		}
+	w.log.Warn("the base cannot be read: nodes get whole files", "error", err)
+	if c, ok := w.p.Store.(*PackCache); ok {
+		c.forget()
 	}
-	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt) {
-		w.log.Warn("the base cannot be read: nodes get whole files", "error", err)
-		if c, ok := w.p.Store.(*PackCache); ok {
-			c.forget()
-		}
-		return nil
-	}
-	return err
+	return nil
 }
 
 // differs are shared, since each has a table to keep.
@@ -47,15 +37,14 @@ var differs = sync.Pool{New: func() any { return new(differ) }}
 
 // differSmall makes the deltas of files that fit into frames. They go into
 // frames in the order of the pairs, whatever order the base came in.
-func (w *upload) differSmall(ctx context.Context, small []int) error {
+func (w *upload) differSmall(ctx context.Context) error {
 	byOld := map[release.Digest][]int{}
 	var olds []release.File
-	for _, i := range small {
-		old := w.pairs[i].old
-		if byOld[old.Digest] == nil {
-			olds = append(olds, old)
+	for i, p := range w.pairs {
+		if byOld[p.old.Digest] == nil {
+			olds = append(olds, p.old)
 		}
-		byOld[old.Digest] = append(byOld[old.Digest], i)
+		byOld[p.old.Digest] = append(byOld[p.old.Digest], i)
 	}
 	if len(olds) == 0 {
 		return nil
@@ -89,8 +78,7 @@ func (w *upload) differSmall(ctx context.Context, small []int) error {
 	if err != nil {
 		return err
 	}
-	for _, i := range small {
-		p := w.pairs[i]
+	for i, p := range w.pairs {
 		if deltas[i] == nil {
 			continue
 		}
@@ -121,33 +109,51 @@ func (l *lane) addDelta(ctx context.Context, digest release.Digest, d delta, b [
 	return nil
 }
 
-// differLarge makes the deltas of one large file, piece by piece, each against
-// the old bytes around the same place. A file whose pieces do not all save
-// something has none.
-func (w *upload) differLarge(ctx context.Context, p pair) error {
-	var made [][]byte
+// differLarge puts large files into frames of which the base has another
+// version: as deltas alone if the base has that version whole, since both
+// together would cost as much as a file that is new. Then a node without the
+// base makes the file out of the base's packs. Where the version in the base is
+// derived itself, the file is stored whole beside its deltas, so that no more
+// than one delta is ever between a file and bytes that are stored as they are.
+func (w *upload) differLarge(ctx context.Context) error {
+	for _, p := range w.large {
+		made, err := w.largeDeltas(ctx, p)
+		if err := w.optional(err); err != nil {
+			return err
+		}
+		if made && !w.base.derived(p.old.Digest) {
+			w.derived[p.new] = true
+			continue
+		}
+		if err := w.whole(ctx, w.changed, p.file, p.new); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// largeDeltas makes the deltas of one large file, piece by piece, each against
+// the old bytes around the same place. A file for which they do not save half
+// has none.
+func (w *upload) largeDeltas(ctx context.Context, p pair) (made bool, err error) {
+	var deltas [][]byte
 	var meta []delta
-	var kept int
-	err := Fetch(ctx, w.p.Store, w.p.Base, []release.File{p.old}, FetchOptions{Workers: 1}, func(_ release.File, r io.Reader) error {
-		made, meta, kept = nil, nil, 0
-		old := window{r: r, size: p.old.Size}
+	err = Fetch(ctx, w.p.Store, w.p.Base, []release.File{p.old}, FetchOptions{Workers: 1}, func(_ release.File, r io.Reader) error {
+		deltas, meta = nil, nil
+		kept, old := 0, window{r: r}
 		var d differ
-		err := w.parts(p.file, p.new, func(at int64, new []byte) error {
-			if kept > mostDeltas {
-				return errNotWorth
-			}
+		err := w.parts(p.file, p.new, deltaPiece, func(at int64, new []byte) error {
 			from, span := around(at, int64(len(new)), p.file.Size, p.old.Size)
 			b, err := old.read(from, span)
 			if err != nil {
 				return err
 			}
 			delta := d.delta(nil, b, new)
-			if !worth(delta, new) {
+			if kept += len(delta); int64(kept) > min(p.file.Size/2, mostDeltas) {
 				return errNotWorth
 			}
-			made = append(made, delta)
+			deltas = append(deltas, delta)
 			meta = append(meta, deltaOf(p, int64(len(new)), from, span))
-			kept += len(delta)
 			return nil
 		})
 		if err != nil {
@@ -157,17 +163,17 @@ func (w *upload) differLarge(ctx context.Context, p pair) error {
 		return err
 	})
 	if errors.Is(err, errNotWorth) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	for i := range made {
-		if err := w.differing.addDelta(ctx, p.new, meta[i], made[i]); err != nil {
-			return err
+	for i := range deltas {
+		if err := w.differing.addDelta(ctx, p.new, meta[i], deltas[i]); err != nil {
+			return false, err
 		}
 	}
-	return nil
+	return true, nil
 }
 
 var errNotWorth = errors.New("a delta saves nothing")
@@ -187,7 +193,6 @@ func around(at, length, size, oldSize int64) (from, span int64) {
 // window reads parts of a stream that move towards its end.
 type window struct {
 	r    io.Reader
-	size int64
 	from int64 // where buf begins
 	buf  []byte
 }

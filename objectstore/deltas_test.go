@@ -81,10 +81,14 @@ func (c *counted) Put(ctx context.Context, key string, body []byte, create bool)
 	return c.Store.Put(ctx, key, body, create)
 }
 
-// update publishes both versions.
-func update(t *testing.T, st Store) (old, new map[string]string, u *Upload, s *Stored) {
+// update publishes both versions, but for some paths.
+func update(t *testing.T, st Store, without ...string) (old, new map[string]string, u *Upload, s *Stored) {
 	t.Helper()
 	old, new = versions()
+	for _, path := range without {
+		delete(old, path)
+		delete(new, path)
+	}
 	_, base := publish(t, st, nil, 1, write(t, old))
 	u, s = publish(t, st, base, 2, write(t, new))
 	return old, new, u, s
@@ -142,7 +146,7 @@ func TestDeltas(t *testing.T) {
 // TestDeltas_useless: where deltas are of no use, whole contents are fetched.
 func TestDeltas_useless(t *testing.T) {
 	mem := NewMemory()
-	old, new, _, s := update(t, mem)
+	old, new, _, s := update(t, mem, "big.bin")
 	deltaPacks := map[string]bool{}
 	for _, all := range s.Layout.deltas {
 		for _, d := range all {
@@ -181,7 +185,7 @@ func TestDeltas_useless(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if failed == 0 || len(got) != 54 {
+			if failed == 0 || len(got) != 53 {
 				t.Errorf("%d contents, %d deltas failed", len(got), failed)
 			}
 			for path, content := range new {
@@ -361,4 +365,59 @@ func TestCache_unsettled(t *testing.T) {
 	if len(c.now) != 0 {
 		t.Error("it was noted")
 	}
+}
+
+// TestDerived: a new version of a large file is its difference alone. Whoever
+// does not hold the old version makes it out of that in the store.
+func TestDerived(t *testing.T) {
+	st := &counted{Store: NewMemory()}
+	first := noise(1, 2*maxFrame+123_456)
+	second := first[:maxFrame-5] + "inserted" + first[maxFrame+3000:]
+	third := second[:5_000_000] + noise(2, 2000) + second[5_000_000:]
+	build := func(big, page string) map[string]string {
+		return map[string]string{"big.bin": big, "index.html": page}
+	}
+	_, s1 := publish(t, st, nil, 1, write(t, build(first, "one")))
+	u2, s2 := publish(t, st, s1, 2, write(t, build(second, "two")))
+	if !s2.Layout.derived(release.Sum([]byte(second))) || u2.Stats.UploadedBytes > 10_000 {
+		t.Errorf("derived: %v, %d bytes were sent", s2.Layout.derived(release.Sum([]byte(second))), u2.Stats.UploadedBytes)
+	}
+	wantContents(t, st, s2, build(second, "two"))
+	over := func(s *Stored, holds string, most int64) {
+		t.Helper()
+		st.bytes = 0
+		if _, err := fetchOver(t.Context(), st, s, hold(build(holds, "")), func(f release.File, err error) { t.Errorf("%s: %v", f.Path, err) }); err != nil {
+			t.Fatal(err)
+		}
+		if st.bytes > most {
+			t.Errorf("%d bytes were fetched, want at most %d", st.bytes, most)
+		}
+	}
+	over(s2, first, 10_000)
+
+	// What does not change is taken over as it is.
+	_, s3 := publish(t, st, s2, 3, write(t, build(second, "three")))
+	wantContents(t, st, s3, build(second, "three"))
+	over(s3, first, 10_000)
+
+	// There is one delta at most between a file and stored bytes.
+	_, s4 := publish(t, st, s3, 4, write(t, build(third, "four")))
+	if s4.Layout.derived(release.Sum([]byte(third))) {
+		t.Error("a derived content is derived from")
+	}
+	wantContents(t, st, s4, build(third, "four"))
+	over(s4, second, 20_000)
+
+	// And nothing replaces what is gone.
+	var key string
+	for _, d := range s3.Layout.deltas[release.Sum([]byte(second))] {
+		key = packKey(s3.Layout.packs[s3.Layout.frames[d.frame].Pack].Digest)
+	}
+	if err := st.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fetched(t.Context(), st, s3); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), key) {
+		t.Errorf("error %v, want one that names %s", err, key)
+	}
+	wantContents(t, st, s4, build(third, "four"))
 }

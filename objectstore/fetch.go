@@ -54,6 +54,7 @@ func Fetch(ctx context.Context, s Store, from *Stored, want []release.File, o Fe
 		o.Workers = fetchWorkers
 	}
 	f := &fetch{s: s, l: from.Layout, m: from.Manifest, o: o, write: write, whole: map[release.Digest]bool{}, working: make(chan struct{}, o.Workers)}
+	f.olds.f = f
 	for len(want) > 0 {
 		if err := f.round(ctx, want); err != nil {
 			return err
@@ -74,6 +75,7 @@ type fetch struct {
 	write func(f release.File, r io.Reader) error
 	whole map[release.Digest]bool // contents whose deltas are of no use
 
+	olds    storedOlds
 	working chan struct{} // holds one for each frame that is being written
 
 	mu     sync.Mutex
@@ -136,7 +138,7 @@ func (f *fetch) span(ctx context.Context, s span) error {
 			return errorOr(g.Wait(), ctx.Err())
 		}
 		g.Go(func() error {
-			left, err := f.frame(i, stored, want)
+			left, err := f.frame(ctx, i, stored, want)
 			<-f.working
 			if errors.Is(err, ErrCorrupt) {
 				err = f.frameAgain(ctx, i, left)
@@ -162,7 +164,7 @@ func next(body io.Reader, skip, n int64) ([]byte, error) {
 func (f *fetch) frameAgain(ctx context.Context, i int, want []wanted) error {
 	stored, err := f.readFrame(ctx, i)
 	for err == nil && len(want) > 0 {
-		if want, err = f.frame(i, stored, want); err != nil && len(want) > 0 && len(f.giveUp(want[:1], err)) == 0 {
+		if want, err = f.frame(ctx, i, stored, want); err != nil && len(want) > 0 && len(f.giveUp(want[:1], err)) == 0 {
 			want, err = want[1:], nil
 		}
 	}
@@ -179,7 +181,7 @@ func (f *fetch) giveUp(want []wanted, err error) (left []wanted) {
 		return want
 	}
 	for _, w := range want {
-		if w.delta == nil {
+		if w.delta == nil || w.based {
 			left = append(left, w)
 			continue
 		}
@@ -194,14 +196,14 @@ func (f *fetch) giveUp(want []wanted, err error) (left []wanted) {
 }
 
 // frame writes what is wanted of a frame, and returns what it did not write.
-func (f *fetch) frame(i int, stored []byte, want []wanted) ([]wanted, error) {
+func (f *fetch) frame(ctx context.Context, i int, stored []byte, want []wanted) ([]wanted, error) {
 	fr := f.l.frames[i]
 	raw, err := unpackFrame(stored, fr.Zstd, fr.Raw)
 	if err != nil {
 		return want, f.corrupt(i, want[0].file, err)
 	}
 	for n, w := range want {
-		part, err := f.make(w, raw)
+		part, err := f.make(ctx, w, raw)
 		if err != nil {
 			return want[n:], err
 		}
@@ -213,16 +215,27 @@ func (f *fetch) frame(i int, stored []byte, want []wanted) ([]wanted, error) {
 }
 
 // make makes what is wanted out of the frame that it is in.
-func (f *fetch) make(w wanted, raw []byte) ([]byte, error) {
+func (f *fetch) make(ctx context.Context, w wanted, raw []byte) ([]byte, error) {
 	part := raw[w.at.offset : w.at.offset+w.at.length]
 	if w.delta == nil {
 		return part, nil
+	}
+	if w.based {
+		old, err := f.olds.read(ctx, w.file, w.delta)
+		if err != nil {
+			return nil, err
+		}
+		return f.apply(w, part, old)
 	}
 	old, err := f.o.Old.Read(w.delta.old.Digest, w.delta.from, w.delta.span)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: the version that it is made from cannot be read: %w", w.file.Path, ErrCorrupt, err)
 	}
-	made, err := applyDelta(part, old, w.delta.size)
+	return f.apply(w, part, old)
+}
+
+func (f *fetch) apply(w wanted, delta, old []byte) ([]byte, error) {
+	made, err := applyDelta(delta, old, w.delta.size)
 	if err != nil {
 		return nil, f.corrupt(w.at.frame, w.file, err)
 	}

@@ -13,10 +13,11 @@ import (
 )
 
 const (
-	frameTarget = 4 << 20      // raw bytes of small files, or of deltas, that share a frame
-	maxFrame    = 8 << 20      // raw bytes of any frame: a file above it is cut into pieces
-	packTarget  = 8 << 20      // stored bytes at which a pack is closed
-	maxOld      = 3 * maxFrame // old bytes that one delta may need
+	frameTarget = 4 << 20  // raw bytes of small files, or of deltas, that share a frame
+	maxFrame    = 8 << 20  // raw bytes of any frame: a file above it is cut into pieces
+	packTarget  = 8 << 20  // stored bytes at which a pack is closed
+	maxOld      = maxFrame // old bytes that one delta may need
+	deltaPiece  = 4 << 20  // new bytes that one delta of a large file makes
 )
 
 // effort says how hard bytes are compressed.

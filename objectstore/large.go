@@ -99,5 +99,5 @@ func (f *fetch) piece(ctx context.Context, w wanted) ([]byte, error) {
 	if err != nil {
 		return nil, f.corrupt(w.at.frame, w.file, err)
 	}
-	return f.make(w, raw)
+	return f.make(ctx, w, raw)
 }

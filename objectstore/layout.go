@@ -21,7 +21,21 @@ type Layout struct {
 	frames []frameRef
 	places map[release.Digest][]piece
 	deltas map[release.Digest][]delta
+	// based are the places of old contents that some contents cannot be made
+	// without: those that have deltas and no place of their own.
+	based map[release.Digest][]piece
 }
+
+func newLayout(contents int) *Layout {
+	return &Layout{
+		places: make(map[release.Digest][]piece, contents),
+		deltas: map[release.Digest][]delta{},
+		based:  map[release.Digest][]piece{},
+	}
+}
+
+// derived reports whether a content can only be made out of an old one.
+func (l *Layout) derived(d release.Digest) bool { return len(l.places[d]) == 0 && len(l.deltas[d]) > 0 }
 
 // packRef is one pack object.
 type packRef struct {
@@ -59,6 +73,13 @@ type delta struct {
 type oldRef struct {
 	Digest release.Digest `json:"h"`
 	Size   int64          `json:"s"`
+}
+
+// oldLine is how it stands in a layout. It has a place where a content of the
+// release can only be made out of it.
+type oldLine struct {
+	oldRef
+	Place []int64 `json:"p,omitempty"`
 }
 
 type layoutHeader struct {
@@ -126,16 +147,14 @@ func (w *layoutWriter) write(m *release.Manifest) error {
 		return err
 	}
 	for _, c := range all {
-		numbers := []int64{}
-		for _, p := range w.l.places[c.Digest] {
-			numbers = append(numbers, int64(p.frame), p.offset, p.length)
-		}
-		if err := w.enc.Encode(numbers); err != nil {
+		if err := w.enc.Encode(append([]int64{}, numbersOf(w.l.places[c.Digest])...)); err != nil {
 			return err
 		}
 	}
-	if err := lines(w.enc, olds); err != nil {
-		return err
+	for _, o := range olds {
+		if err := w.enc.Encode(oldLine{o, numbersOf(w.l.based[o.Digest])}); err != nil {
+			return err
+		}
 	}
 	for i, c := range all {
 		if len(w.l.deltas[c.Digest]) == 0 {
@@ -150,6 +169,13 @@ func (w *layoutWriter) write(m *release.Manifest) error {
 		}
 	}
 	return nil
+}
+
+func numbersOf(pieces []piece) (numbers []int64) {
+	for _, p := range pieces {
+		numbers = append(numbers, int64(p.frame), p.offset, p.length)
+	}
+	return numbers
 }
 
 func lines[T any](enc *json.Encoder, all []T) error {
@@ -177,19 +203,29 @@ func (l *Layout) olds(all []release.File) (olds []oldRef, number map[oldRef]int)
 
 // only is the part of the layout that a manifest needs, renumbered.
 func (l *Layout) only(m *release.Manifest) (*Layout, error) {
-	out := &Layout{places: map[release.Digest][]piece{}, deltas: map[release.Digest][]delta{}}
+	out := newLayout(len(m.Files))
 	packs, frames := map[int]int{}, map[int]int{}
 	for _, c := range contents(m) {
 		from, ok := l.places[c.Digest]
 		if !ok {
 			return nil, fmt.Errorf("layout of %s: no place for %s", m.ID(), c.Path)
 		}
-		var to []piece
-		for _, p := range from {
-			p.frame = out.addFrame(l, p.frame, packs, frames)
-			to = append(to, p)
+		take := func(from []piece) (to []piece) {
+			for _, p := range from {
+				p.frame = out.addFrame(l, p.frame, packs, frames)
+				to = append(to, p)
+			}
+			return to
 		}
-		out.places[c.Digest] = to
+		out.places[c.Digest] = take(from)
+		if !l.derived(c.Digest) {
+			continue
+		}
+		for _, d := range l.deltas[c.Digest] {
+			if _, ok := out.based[d.old.Digest]; !ok {
+				out.based[d.old.Digest] = take(l.based[d.old.Digest])
+			}
+		}
 	}
 	for _, c := range contents(m) {
 		for _, d := range l.deltas[c.Digest] {
@@ -218,9 +254,9 @@ func (l *Layout) addFrame(from *Layout, i int, packs, frames map[int]int) int {
 	return frames[i]
 }
 
-// merge is a layout that knows what l knows, and places of the other. The
-// deltas of the other are left behind: they lead to its release from the one
-// before it, which by now no node needs to hold.
+// merge is a layout that knows what l knows, and places of the other. Deltas of
+// the other are left behind, but for what can only be made by them: they lead
+// to its release from the one before it, which by now no node needs to hold.
 func (l *Layout) merge(other *Layout) *Layout {
 	if other == nil {
 		return l
@@ -229,22 +265,33 @@ func (l *Layout) merge(other *Layout) *Layout {
 		packs:  append(slices.Clone(l.packs), other.packs...),
 		frames: slices.Clone(l.frames),
 		places: maps.Clone(l.places),
-		deltas: l.deltas,
+		deltas: maps.Clone(l.deltas),
+		based:  maps.Clone(l.based),
 	}
 	for _, f := range other.frames {
 		f.Pack += len(l.packs)
 		out.frames = append(out.frames, f)
 	}
+	moved := func(pieces []piece) (to []piece) {
+		for _, p := range pieces {
+			p.frame += len(l.frames)
+			to = append(to, p)
+		}
+		return to
+	}
 	for d, pieces := range other.places {
 		if _, ok := out.places[d]; ok {
 			continue
 		}
-		var moved []piece
-		for _, p := range pieces {
-			p.frame += len(l.frames)
-			moved = append(moved, p)
+		out.places[d] = moved(pieces)
+		if !other.derived(d) {
+			continue
 		}
-		out.places[d] = moved
+		for _, made := range other.deltas[d] {
+			made.frame += len(l.frames)
+			out.deltas[d] = append(out.deltas[d], made)
+			out.based[made.old.Digest] = moved(other.based[made.old.Digest])
+		}
 	}
 	return out
 }
@@ -295,7 +342,7 @@ func (p *layoutParser) parse(m *release.Manifest) (*Layout, error) {
 	if h.Tree != m.Tree {
 		return nil, errors.New("it belongs to another tree")
 	}
-	l := &Layout{places: make(map[release.Digest][]piece, len(m.Files)), deltas: map[release.Digest][]delta{}}
+	l := newLayout(len(m.Files))
 	for range h.Packs {
 		var k packRef
 		if err := p.next(&k); err != nil {
@@ -323,13 +370,18 @@ func (p *layoutParser) parse(m *release.Manifest) (*Layout, error) {
 			return nil, err
 		}
 		pieces, err := l.pieces(c, numbers)
-		if err != nil {
+		if err != nil && len(numbers) > 0 { // without a place it has to have deltas
 			return nil, err
 		}
 		l.places[c.Digest] = pieces
 	}
 	if err := p.deltas(l, h, all); err != nil {
 		return nil, err
+	}
+	for _, c := range all {
+		if c.Size > 0 && len(l.places[c.Digest]) == 0 && !l.makes(c.Digest) {
+			return nil, fmt.Errorf("no place for %s", c.Path)
+		}
 	}
 	if p.n++; p.lines.Scan() {
 		return nil, errors.New("more lines than it says")
@@ -340,11 +392,18 @@ func (p *layoutParser) parse(m *release.Manifest) (*Layout, error) {
 func (p *layoutParser) deltas(l *Layout, h layoutHeader, all []release.File) error {
 	var olds []oldRef
 	for range h.Olds {
-		var o oldRef
+		var o oldLine
 		if err := p.next(&o); err != nil {
 			return err
 		}
-		olds = append(olds, o)
+		olds = append(olds, o.oldRef)
+		if o.Place == nil {
+			continue
+		}
+		var err error
+		if l.based[o.Digest], err = l.pieces(release.File{Path: "an old version", Size: o.Size}, o.Place); err != nil {
+			return err
+		}
 	}
 	for range h.Deltas {
 		var numbers []int64
@@ -362,6 +421,16 @@ func (p *layoutParser) deltas(l *Layout, h layoutHeader, all []release.File) err
 		l.deltas[c.Digest] = deltas
 	}
 	return nil
+}
+
+// makes reports whether a content can be made from the store alone, by deltas.
+func (l *Layout) makes(d release.Digest) bool {
+	for _, made := range l.deltas[d] {
+		if made.span > 0 && l.based[made.old.Digest] == nil {
+			return false
+		}
+	}
+	return len(l.deltas[d]) > 0
 }
 
 func (l *Layout) checkFrame(f frameRef) error {

@@ -40,9 +40,6 @@ func TestPackCache(t *testing.T) {
 		new2[name] += "once more"
 	}
 	u, s = publish(t, NewPackCache(st, dir), s, 3, write(t, new2))
-	if u.Stats.Deltas != 0 {
-		t.Errorf("%d deltas out of a damaged cache", u.Stats.Deltas)
-	}
 	wantContents(t, st, s, new2)
 	for _, e := range entries {
 		if raw, err := os.ReadFile(filepath.Join(dir, e.Name())); err == nil && string(raw) == "not a pack" {

@@ -16,6 +16,7 @@ type wanted struct {
 	file  release.File
 	at    piece
 	delta *delta // nil: the content itself
+	based bool   // what the delta needs comes from the store, too
 }
 
 // span is a range of a pack that is read in one request, with what is wanted
@@ -30,10 +31,10 @@ type span struct {
 // they need is held, or else from the content's own pieces.
 func (f *fetch) steps(file release.File) ([]wanted, error) {
 	var out []wanted
-	if f.usable(file) {
+	if usable := f.usable(file); usable || f.l.derived(file.Digest) {
 		for i := range f.l.deltas[file.Digest] {
 			d := &f.l.deltas[file.Digest][i]
-			out = append(out, wanted{file, d.piece, d})
+			out = append(out, wanted{file, d.piece, d, !usable})
 		}
 		return out, nil
 	}
@@ -42,7 +43,7 @@ func (f *fetch) steps(file release.File) ([]wanted, error) {
 		return nil, fmt.Errorf("fetch %s: %w: the layout has no place for %s", f.m.ID(), ErrCorrupt, file.Path)
 	}
 	for _, p := range pieces {
-		out = append(out, wanted{file, p, nil})
+		out = append(out, wanted{file: file, at: p})
 	}
 	return out, nil
 }

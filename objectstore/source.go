@@ -115,9 +115,9 @@ func (w *upload) digest(ctx context.Context, f BuildFile) (d release.Digest, err
 	return d, s.unchanged()
 }
 
-// parts reads a large file again, in parts of at most maxFrame, and makes sure
-// that it is still what was hashed.
-func (w *upload) parts(f BuildFile, want release.Digest, each func(at int64, part []byte) error) error {
+// parts reads a large file again, in parts of at most some bytes, and makes
+// sure that it is still what was hashed.
+func (w *upload) parts(f BuildFile, want release.Digest, most int64, each func(at int64, part []byte) error) error {
 	s, err := w.open(f)
 	if err != nil {
 		return err
@@ -125,7 +125,7 @@ func (w *upload) parts(f BuildFile, want release.Digest, each func(at int64, par
 	defer s.close()
 	sum := sha256.New()
 	for at := int64(0); at < f.Size; {
-		part := make([]byte, min(f.Size-at, maxFrame))
+		part := make([]byte, min(f.Size-at, most))
 		if err := s.whole(part); err != nil {
 			return err
 		}

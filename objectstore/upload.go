@@ -71,7 +71,7 @@ func (p *Publisher) Upload(ctx context.Context, b *Build) (*Upload, error) {
 	if err := failpoint.Point("publish.after-scan"); err != nil {
 		return nil, err
 	}
-	w := &upload{p: p, build: b, workers: p.Workers, log: p.Log, seen: map[release.Digest]bool{}}
+	w := &upload{p: p, build: b, workers: p.Workers, log: p.Log, seen: map[release.Digest]bool{}, derived: map[release.Digest]bool{}}
 	if w.workers <= 0 {
 		w.workers = min(runtime.GOMAXPROCS(0), mostWorkers)
 	}
@@ -92,6 +92,11 @@ func (p *Publisher) Upload(ctx context.Context, b *Build) (*Upload, error) {
 	if p.Base != nil {
 		layout = layout.merge(p.Base.Layout)
 	}
+	for d := range w.derived {
+		for _, made := range layout.deltas[d] {
+			layout.based[made.old.Digest] = layout.places[made.old.Digest]
+		}
+	}
 	w.stats.Files, w.stats.Bytes = len(w.files), b.Bytes
 	w.stats.UploadedBytes = w.sent.Load()
 	return &Upload{Stats: w.stats, publisher: p, files: w.files, layout: layout}, nil
@@ -108,7 +113,10 @@ type upload struct {
 	files []release.File
 	seen  map[release.Digest]bool
 	pairs []pair // contents that may become deltas
-	stats UploadStats
+	large []pair // the same, of which nothing is in a frame yet
+
+	derived map[release.Digest]bool // contents that have deltas only
+	stats   UploadStats
 
 	compressing, storing       chan struct{} // hold one for each frame, each pack
 	readFiles, readBytes, sent atomic.Int64
@@ -137,6 +145,9 @@ func (w *upload) send(ctx context.Context) (*Layout, error) {
 		if err := w.read(ctx); err != nil {
 			return err
 		}
+		if err := w.differLarge(ctx); err != nil {
+			return err
+		}
 		if err := errors.Join(w.fresh.end(ctx), w.changed.end(ctx)); err != nil {
 			return err
 		}
@@ -148,7 +159,7 @@ func (w *upload) send(ctx context.Context) (*Layout, error) {
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	layout := &Layout{places: map[release.Digest][]piece{}, deltas: map[release.Digest][]delta{}}
+	layout := newLayout(len(w.seen))
 	for d := range w.seen {
 		layout.places[d] = nil // an empty content has no pieces
 	}
@@ -205,8 +216,13 @@ func (w *upload) take(ctx context.Context, pairing *pairing, f BuildFile, d rele
 	w.stats.NewBytes += f.Size
 	to := w.fresh
 	if old, ok := pairing.old(f); ok {
+		p := pair{f, d, old}
+		if f.Size > frameTarget || old.Size > frameTarget {
+			w.large = append(w.large, p)
+			return nil
+		}
 		to = w.changed
-		w.pairs = append(w.pairs, pair{f, d, old})
+		w.pairs = append(w.pairs, p)
 	}
 	switch {
 	case f.Size == 0:
@@ -214,7 +230,12 @@ func (w *upload) take(ctx context.Context, pairing *pairing, f BuildFile, d rele
 	case f.Size <= frameTarget:
 		return to.add(ctx, placed{digest: d}, effortFor(f.Path), data)
 	}
-	return w.parts(f, d, func(at int64, part []byte) error {
+	return w.whole(ctx, to, f, d)
+}
+
+// whole puts a large content into frames of its own.
+func (w *upload) whole(ctx context.Context, to *lane, f BuildFile, d release.Digest) error {
+	return w.parts(f, d, maxFrame, func(at int64, part []byte) error {
 		frame := &rawFrame{part: &partIndex{d, at}, raw: part, places: []placed{{digest: d, length: int64(len(part))}}}
 		return to.emit(ctx, frame)
 	})
