@@ -39,7 +39,7 @@ func TestPackCache(t *testing.T) {
 	for name := range new2 {
 		new2[name] += "once more"
 	}
-	u, s = publish(t, NewPackCache(st, dir), s, 3, write(t, new2))
+	_, s = publish(t, NewPackCache(st, dir), s, 3, write(t, new2))
 	wantContents(t, st, s, new2)
 	for _, e := range entries {
 		if raw, err := os.ReadFile(filepath.Join(dir, e.Name())); err == nil && string(raw) == "not a pack" {
