@@ -27,7 +27,7 @@ type devReady struct {
 func startDev(t testing.TB, state string, args ...string) *dev {
 	t.Helper()
 	ready := filepath.Join(t.TempDir(), "ready.json")
-	args = append([]string{"dev", "--state", state, "--ready-file", ready}, args...)
+	args = append([]string{"dev", "--state", state, "--ready-file", ready, "--free-ports"}, args...)
 	d := &dev{process: start(t, "relman dev", nil, programs(t).relman, args...), state: state}
 	eventually(t, time.Minute, "relman dev is ready", func() error {
 		select {

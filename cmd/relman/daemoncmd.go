@@ -179,6 +179,7 @@ another terminal, relman publish DIR finds it.`,
 	f.StringVar(&o.state, "state", "", "where everything is kept (default: a temporary directory, removed at the end)")
 	f.IntVar(&o.nodes, "nodes", 4, "how many nodes")
 	f.StringSliceVarP(&sites, "site", "s", []string{"www"}, "the sites")
+	f.BoolVar(&o.freePorts, "free-ports", false, "take any free ports, so that no command finds it by accident")
 	f.StringVar(&o.readyFile, "ready-file", "", "write where everything is, as JSON, to this file once all is up")
 	return cmd
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
+	"strings"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ type devOptions struct {
 	nodes     int
 	sites     []release.Site
 	readyFile string
+	freePorts bool // not the usual ones, even where these are free
 
 	// publish publishes a directory to a cluster, as `relman publish` does;
 	// nil publishes nothing.
@@ -117,8 +119,16 @@ func (d *dev) while(ctx context.Context, step func(context.Context) error) error
 	return err
 }
 
+// addr is where something is to listen that likes one address best.
+func (d *dev) addr(best string) string {
+	if d.options.freePorts {
+		return "127.0.0.1:0"
+	}
+	return best
+}
+
 func (d *dev) startEtcd(ctx context.Context) error {
-	c := etcdserver.Config{Dir: d.state.path("etcd"), ClientURL: devEtcdURL, Fast: d.options.fast}
+	c := etcdserver.Config{Dir: d.state.path("etcd"), ClientURL: "http://" + d.addr(strings.TrimPrefix(devEtcdURL, "http://")), Fast: d.options.fast}
 	m, err := startEtcd(ctx, d.parts, c, d.log)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		c.ClientURL = "http://127.0.0.1:0"
@@ -137,7 +147,7 @@ func (d *dev) startStore(ctx context.Context) error {
 		return err
 	}
 	s, err := startStoreChild(ctx, d.parts, storeserver.Config{
-		Dir: d.state.path("store"), Addr: devStoreAddr, Bucket: devBucket,
+		Dir: d.state.path("store"), Addr: d.addr(devStoreAddr), Bucket: devBucket,
 		AccessKey: creds.AccessKey, SecretKey: creds.SecretKey, Log: d.log,
 	})
 	if err != nil {
@@ -179,7 +189,7 @@ func (d *dev) connect(ctx context.Context) error {
 func (d *dev) startManager(ctx context.Context) error {
 	m := manager.New(managerCluster{d.client}, manager.Config{ID: "dev", LeaseTTL: devLease, Log: d.log})
 	d.parts.start(ctx, "manager", m.Run)
-	l, err := listenNear(ctx, devAPIAddr)
+	l, err := listenNear(ctx, d.addr(devAPIAddr))
 	if err != nil {
 		return err
 	}
@@ -189,7 +199,7 @@ func (d *dev) startManager(ctx context.Context) error {
 
 func (d *dev) startNodes(ctx context.Context) error {
 	for i := range d.options.nodes {
-		l, err := listenNear(ctx, fmt.Sprintf("127.0.0.1:%d", devFrontPort+1+i))
+		l, err := listenNear(ctx, d.addr(fmt.Sprintf("127.0.0.1:%d", devFrontPort+1+i)))
 		if err != nil {
 			return err
 		}
@@ -209,7 +219,7 @@ func (d *dev) startNodes(ctx context.Context) error {
 }
 
 func (d *dev) startFront(ctx context.Context) error {
-	l, err := listenNear(ctx, fmt.Sprintf("127.0.0.1:%d", devFrontPort))
+	l, err := listenNear(ctx, d.addr(fmt.Sprintf("127.0.0.1:%d", devFrontPort)))
 	if err != nil {
 		return err
 	}
