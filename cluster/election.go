@@ -82,7 +82,7 @@ func (c *Client) campaign(ctx context.Context, id string, ttl time.Duration) (_ 
 	defer cancel()
 	defer context.AfterFunc(s.Ctx(), cancel)() //nolint:contextcheck // two contexts end this one
 	e := concurrency.NewElection(s.Session, ElectionPrefix)
-	if err := e.Campaign(clientv3.WithRequireLeader(cctx), id); err != nil {
+	if err := campaignUntil(cctx, e, id); err != nil {
 		if s.Ctx().Err() != nil && ctx.Err() == nil {
 			return nil, fmt.Errorf("campaign as %s: %w", id, errLeaseGone)
 		}
@@ -96,6 +96,20 @@ func (c *Client) campaign(ctx context.Context, id string, ttl time.Duration) (_ 
 	l := &Leadership{c: c, fence: fence, session: s, done: make(chan struct{})}
 	go l.watch(rev) //nolint:contextcheck // leadership outlives the campaign; Resign ends it
 	return l, nil
+}
+
+// campaignUntil is e.Campaign that ends with ctx. Campaign itself, when it is
+// cancelled, resigns on the client's own context: for as long as etcd is away.
+// The key goes with the session.
+func campaignUntil(ctx context.Context, e *concurrency.Election, id string) error {
+	won := make(chan error, 1)
+	go func() { won <- e.Campaign(clientv3.WithRequireLeader(ctx), id) }()
+	select {
+	case err := <-won:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // holds returns the revision at which the key of a fence still stood.

@@ -197,3 +197,37 @@ func TestCampaign_outlivesItsContext(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestCampaign_givenUpWithoutEtcd: a manager that waits to lead ends when it is
+// told to, also while etcd is away.
+func TestCampaign_givenUpWithoutEtcd(t *testing.T) {
+	t.Parallel()
+	m := clustertest.Own(t)
+	a := dialAt(t, m.ClientURL(), nil)
+	win(t, a, "a")
+	p := newProxy(t, m.ClientURL())
+	b := dialAt(t, p.endpoint(), func(c *Config) { c.Timeout = time.Second })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := b.Campaign(ctx, "b", 2*time.Second)
+		ended <- err
+	}()
+	clustertest.Until(t, 5*time.Second, func() error {
+		r, err := a.kv.Get(t.Context(), ElectionPrefix, clientv3.WithPrefix())
+		if err != nil || len(r.Kvs) != 2 {
+			return fmt.Errorf("%d campaign: %w", len(r.Kvs), err)
+		}
+		return nil
+	})
+	p.set(func() { p.deaf = true })
+	cancel()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it still waits")
+	}
+}

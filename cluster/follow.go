@@ -27,7 +27,9 @@ func (c *Client) Follow(ctx context.Context, site release.Site, each func(*View)
 		if done || ctx.Err() != nil || !seen || !transient(err) {
 			return err
 		}
-		c.log.Debug("watch broken off, reading anew", "site", site, "error", err)
+		if try == 0 {
+			c.log.Warn("etcd is lost sight of, waiting for it", "site", site, "error", err)
+		}
 		pause(ctx, try, leastPause, mostPause)
 	}
 }

@@ -219,10 +219,11 @@ func Flip(f Fence, v *View, a Active) Txn {
 		put(ResultKey(v.Site, a.Request), Result{State: StateActive, Release: a.Release, Epoch: a.Epoch, Changed: true, At: a.At}),
 	)
 	if d.Freeze {
-		t.Ops = append(t.Ops, put(FreezeKey(v.Site), Freeze{
-			By: d.By, At: a.At, AllowRollback: true,
-			Reason: fmt.Sprintf("rolled back to %s", a.Release),
-		}))
+		why := fmt.Sprintf("rolled back to %s", a.Release)
+		if d.Message != "" {
+			why += ": " + d.Message
+		}
+		t.Ops = append(t.Ops, put(FreezeKey(v.Site), Freeze{By: d.By, At: a.At, AllowRollback: true, Reason: why}))
 	}
 	t.Ops = append(t.Ops, put(ActiveKey(v.Site), a))
 	// Not the active key, which a later flip may have written before the

@@ -13,10 +13,10 @@ import (
 // newAdminCommand is `relman admin`: what is done once, by whoever runs the
 // cluster.
 func newAdminCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "admin", Short: "Make sites and buckets", Args: cobra.NoArgs}
-	site := &cobra.Command{Use: "site", Short: "Make and list sites", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "admin", Short: "Make sites and buckets", Args: cobra.NoArgs, RunE: help}
+	site := &cobra.Command{Use: "site", Short: "Make and list sites", Args: cobra.NoArgs, RunE: help}
 	site.AddCommand(newSiteAddCommand(a), newSiteListCommand(a))
-	bucket := &cobra.Command{Use: "bucket", Short: "Make the store's bucket", Args: cobra.NoArgs}
+	bucket := &cobra.Command{Use: "bucket", Short: "Make the store's bucket", Args: cobra.NoArgs, RunE: help}
 	bucket.AddCommand(newBucketInitCommand(a))
 	cmd.AddCommand(site, bucket)
 	return cmd
@@ -42,7 +42,7 @@ func newSiteAddCommand(a *app) *cobra.Command {
 		Long: `Make a site; one that is there stays as it is.
 
 With --store, a cluster that knows of no store yet is told where it is.`,
-		Args: cobra.ExactArgs(1),
+		Args: argsNamed("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := release.ParseSite(args[0])
 			if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"relman/cluster"
+	"relman/objectstore"
 	"relman/release"
 )
 
@@ -122,7 +123,11 @@ func newManagerCommand(env daemonEnv) *cobra.Command {
 			if o.cluster, err = env.clusterConfig(); err != nil {
 				return err
 			}
-			o.store = env.storeURL()
+			if o.store = env.storeURL(); o.store != "" {
+				if _, err := objectstore.ParseURL(o.store); err != nil {
+					return usageError(err)
+				}
+			}
 			if o.id == "" {
 				if o.id, err = shortHostname(); err != nil {
 					return err

@@ -131,6 +131,7 @@ func (d *dev) startEtcd(ctx context.Context) error {
 	c := etcdserver.Config{Dir: d.state.path("etcd"), ClientURL: "http://" + d.addr(strings.TrimPrefix(devEtcdURL, "http://")), Fast: d.options.fast}
 	m, err := startEtcd(ctx, d.parts, c, d.log)
 	if errors.Is(err, syscall.EADDRINUSE) {
+		d.log.Warn("port is taken, using a free one", "addr", c.ClientURL)
 		c.ClientURL = "http://127.0.0.1:0"
 		m, err = startEtcd(ctx, d.parts, c, d.log)
 	}
@@ -189,7 +190,7 @@ func (d *dev) connect(ctx context.Context) error {
 func (d *dev) startManager(ctx context.Context) error {
 	m := manager.New(managerCluster{d.client}, manager.Config{ID: "dev", LeaseTTL: devLease, Log: d.log})
 	d.parts.start(ctx, "manager", m.Run)
-	l, err := listenNear(ctx, d.addr(devAPIAddr))
+	l, err := listenNear(ctx, d.addr(devAPIAddr), d.log)
 	if err != nil {
 		return err
 	}
@@ -199,7 +200,7 @@ func (d *dev) startManager(ctx context.Context) error {
 
 func (d *dev) startNodes(ctx context.Context) error {
 	for i := range d.options.nodes {
-		l, err := listenNear(ctx, d.addr(fmt.Sprintf("127.0.0.1:%d", devFrontPort+1+i)))
+		l, err := listenNear(ctx, d.addr(fmt.Sprintf("127.0.0.1:%d", devFrontPort+1+i)), d.log)
 		if err != nil {
 			return err
 		}
@@ -219,7 +220,7 @@ func (d *dev) startNodes(ctx context.Context) error {
 }
 
 func (d *dev) startFront(ctx context.Context) error {
-	l, err := listenNear(ctx, d.addr(fmt.Sprintf("127.0.0.1:%d", devFrontPort)))
+	l, err := listenNear(ctx, d.addr(fmt.Sprintf("127.0.0.1:%d", devFrontPort)), d.log)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -82,6 +83,13 @@ freezes the site so that the next publish does not undo it.
 				v, err := s.ground(ctx, o, u)
 				if err != nil {
 					return stays(v, err, u)
+				}
+				if now := v.Active.Value; len(args) == 0 && now.Kind == cluster.Rollback && now.Previous != nil {
+					return stays(v, &failure{
+						code: exitConflict, class: cluster.ClassConflict,
+						text: fmt.Sprintf("%s is what %s rolled back to, from %s", now.Release, now.By, now.Previous.Release),
+						hint: "name the release to go to: `relman releases` lists them, `relman rollback REL` goes there",
+					}, u)
 				}
 				id, err := s.resolve(ctx, v, append(args, "previous")[0])
 				if err != nil {

@@ -94,7 +94,11 @@ func (f *follower) preparing() {
 		f.readyAt = time.Now()
 	}
 	done, total := fetched(f.v, ready)
-	f.u.progress.set(done, total, fmt.Sprintf("%d/%d ready", len(ready.Ready), f.of)+stuckText(f.v, ready))
+	text := fmt.Sprintf("%d/%d ready", len(ready.Ready), f.of) + stuckText(f.v, ready)
+	if f.of == 0 {
+		text = fmt.Sprintf("%s has no nodes: `relman agent` makes a host one", f.s.site)
+	}
+	f.u.progress.set(done, total, text)
 }
 
 // fetched adds up what the nodes say that they have fetched; one that is ready
@@ -191,6 +195,9 @@ func (f *follower) flipped() {
 		took = f.flipAt.Sub(f.readyAt)
 	}
 	f.u.step("flipped", took, text)
+	if f.d.Freeze {
+		f.u.step("frozen", 0, fmt.Sprintf("flips of %s are refused until `relman unfreeze -s %[1]s`", f.s.site))
+	}
 }
 
 func (f *follower) isReady(n, of int) {
@@ -247,6 +254,9 @@ func (f *follower) cut(ctx context.Context, err error) error {
 		switch {
 		case errors.Is(err, errNoResult):
 			why := &failure{code: exitUnknown, class: classTimeout, text: "no manager ended it in time: " + goesOn, hint: "does a manager run? " + next, err: err}
+			if down := f.down(ctx); down != nil {
+				why.text, why.hint = down.Error()+": "+goesOn, next
+			}
 			return f.undecided(why)
 		case ctx.Err() != nil:
 			return f.undecided(&failure{code: exitInterrupted, class: classInterrupted, text: "interrupted: " + goesOn, hint: next, err: err})
@@ -263,6 +273,14 @@ func (f *follower) cut(ctx context.Context, err error) error {
 		}
 	}
 	return f.notConverged(err.Error())
+}
+
+// down is why etcd cannot be asked now, nil when it can.
+func (f *follower) down(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	_, err := f.s.client.Observe(ctx, f.s.site)
+	return err
 }
 
 // live says that the release is live.

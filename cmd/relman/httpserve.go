@@ -64,11 +64,12 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 }
 
 // listenNear is listen, on a free port if the one that was asked for is taken.
-func listenNear(ctx context.Context, addr string) (net.Listener, error) {
+func listenNear(ctx context.Context, addr string, log *slog.Logger) (net.Listener, error) {
 	l, err := listen(ctx, addr)
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return l, err
 	}
+	log.Warn("port is taken, using a free one", "addr", addr)
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err

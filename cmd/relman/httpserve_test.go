@@ -97,12 +97,12 @@ func TestHTTPURL(t *testing.T) {
 }
 
 func TestListenNear(t *testing.T) {
-	first, err := listenNear(t.Context(), "127.0.0.1:0")
+	first, err := listenNear(t.Context(), "127.0.0.1:0", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer first.Close()
-	second, err := listenNear(t.Context(), first.Addr().String())
+	second, err := listenNear(t.Context(), first.Addr().String(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -149,6 +149,11 @@ func isLoopback(addr string) bool {
 // waits to be stopped.
 func keepInfo(ctx context.Context, client *cluster.Client, info cluster.Info, log *slog.Logger) error {
 	_, err := backoff.Retry(ctx, func() (cluster.Info, error) {
+		have, err := client.Info(ctx)
+		if err == nil && have.Store != "" && have.Store != info.Store && info.AccessKey == "" {
+			return have, backoff.Permanent(usagef("the cluster's objects are in %s, not in %s", have.Store, info.Store).
+				withHint("leave --store out, or move the cluster with `relman admin bucket init --store URL`"))
+		}
 		return client.Init(ctx, info)
 	}, backoff.WithBackOff(newBackOff()), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
 		log.Warn("the cluster does not know its store yet", "error", err)

@@ -257,7 +257,7 @@ func (p *publisher) upload(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	p.u.progress.begin("uploading", bytesRate)
+	p.u.progress.begin("reading", bytesRate)
 	defer p.u.progress.end()
 	if p.sent, err = p.objects.Upload(ctx, p.build); err != nil {
 		return err

@@ -69,7 +69,8 @@ $`
 	}
 	expect(exitOK, "UNCHANGED  www = "+string(held.Release), "flip", string(held.Release))
 	expect(exitOK, "LIVE       www = "+string(second.Release), "rollback", "-m", "oops")
-	expect(exitFrozen, "rolled back", "flip", "3")
+	expect(exitFrozen, "oops", "flip", "3")
+	expect(exitConflict, "rolled back to", "rollback") // not back to what was left
 	if _, report, f := l.publish(t.Context(), t, publishOptions{askOptions: patient(), dir: v2}); f == nil || f.code != exitFrozen || !strings.HasPrefix(report, "NOT FLIPPED  www stays") {
 		t.Errorf("frozen: %v\n%s", f, report)
 	}
