@@ -51,6 +51,10 @@ type Agent struct {
 	mu       sync.Mutex // guards sites and followed
 	sites    []*site
 	followed bool // the cluster's sites are known
+
+	verifying sync.Mutex         // held while a verification is under way
+	wanted    chan *verification // taken by Run
+	ended     chan struct{}      // closed when Run has ended
 }
 
 // New makes an agent that obeys reg and fetches from store. Nothing is read or
@@ -83,7 +87,7 @@ func New(cfg Config, reg Registry, store objectstore.Store) (*Agent, error) {
 	if cfg.sync == nil {
 		cfg.sync = syncAll
 	}
-	a := &Agent{cfg: cfg, reg: reg, store: store, server: NewServer(cfg.Log)}
+	a := &Agent{cfg: cfg, reg: reg, store: store, server: NewServer(cfg.Log), wanted: make(chan *verification), ended: make(chan struct{})}
 	a.metrics = newMetrics(a)
 	return a, nil
 }
@@ -92,6 +96,7 @@ func New(cfg Config, reg Registry, store objectstore.Store) (*Agent, error) {
 // neither etcd nor the store for that. When it returns nothing writes any
 // more; what is shown can be served on until Close.
 func (a *Agent) Run(ctx context.Context) error {
+	defer close(a.ended)
 	if err := os.MkdirAll(a.cfg.Dir, 0o755); err != nil {
 		return err
 	}
@@ -107,6 +112,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer root.Close() // only a handle
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	wg.Go(func() { a.verifications(ctx) })
 	known, err := readSites(root)
 	if err != nil {
 		a.cfg.Log.Error("sites not read", "error", err)

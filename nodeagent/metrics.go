@@ -9,6 +9,7 @@ type metrics struct {
 	agent   *Agent
 	bytes   prometheus.Counter
 	useless prometheus.Counter
+	damaged prometheus.Counter
 	seconds prometheus.Histogram
 	files   *prometheus.CounterVec
 
@@ -22,6 +23,8 @@ func newMetrics(a *Agent) *metrics {
 			Help: "Bytes of files drawn from the store."}),
 		useless: prometheus.NewCounter(prometheus.CounterOpts{Name: "relman_prefetch_delta_failures_total",
 			Help: "Files that were fetched as a whole because their delta was of no use."}),
+		damaged: prometheus.NewCounter(prometheus.CounterOpts{Name: "relman_verify_damaged_files_total",
+			Help: "Files that a verification found not to be as they were verified when they were written."}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "relman_prefetch_seconds",
 			Help: "Time from wanting a release to holding it.", Buckets: prometheus.ExponentialBuckets(0.01, 4, 10)}),
 		files: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relman_fill_files_total",
@@ -38,7 +41,7 @@ func newMetrics(a *Agent) *metrics {
 // Collectors are the agent's metrics and those of its server.
 func (a *Agent) Collectors() []prometheus.Collector {
 	m := a.metrics
-	return append([]prometheus.Collector{m, m.bytes, m.useless, m.seconds, m.files}, a.server.Collectors()...)
+	return append([]prometheus.Collector{m, m.bytes, m.useless, m.damaged, m.seconds, m.files}, a.server.Collectors()...)
 }
 
 // Describe names the metrics that are read when they are asked for.

@@ -49,6 +49,9 @@ type site struct {
 	filling  *fill // under way
 	wake     chan struct{}
 
+	roundErr   error         // how the worker's last round ended
+	roundEnded chan struct{} // closed when the one after that ends
+
 	// Owned by the worker, but for the fields of the buffers that say otherwise.
 	disk     *disk
 	claims   []release.ID       // in etcd, as far as is known
@@ -65,6 +68,7 @@ func newSite(name release.Site, a *Agent) *site {
 		name: name, front: NewFront(name), reg: a.reg, store: a.store, cfg: &a.cfg, metrics: a.metrics,
 		log:  a.cfg.Log.With("site", name),
 		wake: make(chan struct{}, 1), links: map[string]*buffer{},
+		roundEnded: make(chan struct{}),
 	}
 	s.front.poke = s.poke
 	return s

@@ -22,7 +22,7 @@ func (s *site) work(ctx context.Context) {
 		}
 		err := s.round(roundCtx, v)
 		cause := context.Cause(roundCtx)
-		s.end()
+		s.end(err, cause)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -49,11 +49,17 @@ func (s *site) begin(ctx context.Context) (cluster.NodeView, bool, context.Conte
 	return s.view, s.seen, ctx
 }
 
-func (s *site) end() {
+func (s *site) end(err, cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopWork(nil)
 	s.stopWork = nil
+	if cause != nil {
+		err = cause // what failed by it says nothing
+	}
+	s.roundErr = err
+	close(s.roundEnded)
+	s.roundEnded = make(chan struct{})
 }
 
 // wait waits for something new, for d at most. It reports whether there is.
@@ -90,7 +96,9 @@ func (s *site) round(ctx context.Context, v cluster.NodeView) error {
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
 	s.disk.grow(n)
+	s.mu.Unlock()
 	// What is shown has changed before this; now its links and its memory.
 	if err := s.settle(v); err != nil {
 		return err
