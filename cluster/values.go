@@ -189,8 +189,9 @@ func (j Join) For(s release.Site) bool { return len(j.Sites) == 0 || slices.Cont
 
 // Live says that a node's session lives.
 type Live struct {
-	Boot    string `json:"boot"` // ULID, new with every start of the agent
-	Addr    string `json:"addr"` // URL of the node's own server
+	Boot    string `json:"boot"`            // ULID, new with every start of the agent
+	Addr    string `json:"addr"`            // URL of the node's own server
+	Admin   string `json:"admin,omitempty"` // URL at which it answers for itself
 	Version string `json:"version"`
 }
 
