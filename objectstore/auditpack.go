@@ -138,15 +138,15 @@ func (a *audit) pack(ctx context.Context, p *auditPack) error {
 	if err != nil {
 		return err
 	}
-	a.mu.Lock()
-	a.result.Packs++
-	a.result.Bytes += int64(len(body))
-	a.mu.Unlock()
 	if wrong {
 		p.bad = true
 		a.lose(p, nil)
 		return nil
 	}
+	a.mu.Lock()
+	a.result.Packs++
+	a.result.Bytes += int64(len(body))
+	a.mu.Unlock()
 	sum := release.Sum(body)
 	if p.bad = sum != p.ref.Digest; p.bad {
 		a.misnamed(key, sum, int64(len(body)), p.ref.Size)

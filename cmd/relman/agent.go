@@ -35,6 +35,7 @@ type nodeOptions struct {
 	sites []release.Site // empty: every site
 	dir   string
 	url   string // where others reach its sites; "" says it from the listener
+	admin string // where operators reach it; "" says it from the listener
 }
 
 // runAgent runs a node until ctx ends. It needs neither etcd nor the store to
@@ -57,15 +58,18 @@ func runAgent(ctx context.Context, o agentOptions, log *slog.Logger) (err error)
 	if err != nil {
 		return err
 	}
+	admin, err := listen(ctx, o.adminAddr)
+	if err != nil {
+		return errors.Join(err, sites.Close())
+	}
+	if o.node.admin == "" {
+		o.node.admin = advertised(admin.Addr())
+	}
 	reg := newRegistry()
 	store := &clusterStore{info: client.Info, url: o.store, log: log}
 	n, err := newNode(client, objectstore.Limit(store, o.rate), o.node, sites, reg, log)
 	if err != nil {
-		return errors.Join(err, sites.Close())
-	}
-	admin, err := listen(ctx, o.adminAddr)
-	if err != nil {
-		return errors.Join(err, sites.Close())
+		return errors.Join(err, sites.Close(), admin.Close())
 	}
 	health := withMetrics(notReadyAfter(ctx.Done(), n.agent.AdminHandler()), reg)
 	parts.start(ctx, "health", func(ctx context.Context) error { return serveHTTP(ctx, admin, health, log) })
@@ -95,7 +99,7 @@ func newNode(client *cluster.Client, store objectstore.Store, o nodeOptions, sit
 	n := &node{sites: sites, boot: b, id: o.id}
 	n.session = client.Node(
 		cluster.Self{Node: o.id, Group: o.group},
-		cluster.Live{Boot: b.id, Addr: o.url, Version: version},
+		cluster.Live{Boot: b.id, Addr: o.url, Admin: o.admin, Version: version},
 		cluster.Join{Sites: o.sites, Group: o.group},
 	)
 	n.session.Succeed(b.before)

@@ -56,8 +56,9 @@ the store is away.`,
 	f.StringVar(&o.node.dir, "dir", "/var/lib/relman", "where it keeps releases")
 	f.StringVar(&rate, "prefetch-rate", "", "bytes a second that it takes from the store at most, such as 20MiB (default: no limit)")
 	f.StringVar(&o.addr, "addr", ":8080", "where it serves the sites")
-	f.StringVar(&o.adminAddr, "admin-addr", ":9180", "where it answers /healthz, /readyz and /metrics")
+	f.StringVar(&o.adminAddr, "admin-addr", ":9180", "where it answers /healthz, /readyz, /metrics and /v1/verify")
 	f.StringVar(&o.node.url, "advertise", "", "URL at which others reach its sites (default: from the host's name and --addr)")
+	f.StringVar(&o.node.admin, "advertise-admin", "", "URL at which operators reach --admin-addr (default: from the host's name and --admin-addr)")
 	return cmd
 }
 

@@ -42,6 +42,7 @@ const (
 	devStoreAddr = "127.0.0.1:9000"
 	devAPIAddr   = "127.0.0.1:7070"
 	devFrontPort = 8080 // the nodes' follow
+	devAdminPort = 9180 // the nodes' follow
 	devBucket    = "relman"
 
 	// Leases in dev are short: after a kill the old ones are in the way.
@@ -204,14 +205,21 @@ func (d *dev) startNodes(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		id := release.NodeID(fmt.Sprintf("node-%d", i+1))
-		log := d.log.With("node", id)
-		o := nodeOptions{id: id, group: release.DefaultGroup, dir: d.state.path("nodes", string(id))}
-		reg := prometheus.WrapRegistererWith(prometheus.Labels{"node": string(id)}, d.metrics)
-		n, err := newNode(d.client, d.store, o, l, reg, log)
+		admin, err := listenNear(ctx, fmt.Sprintf("127.0.0.1:%d", devAdminPort+1+i))
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}
+		id := release.NodeID(fmt.Sprintf("node-%d", i+1))
+		log := d.log.With("node", id)
+		o := nodeOptions{id: id, group: release.DefaultGroup, dir: d.state.path("nodes", string(id)), admin: httpURL(admin.Addr())}
+		reg := prometheus.WrapRegistererWith(prometheus.Labels{"node": string(id)}, d.metrics)
+		n, err := newNode(d.client, d.store, o, l, reg, log)
+		if err != nil {
+			return errors.Join(err, l.Close(), admin.Close())
+		}
+		d.parts.start(ctx, "health of "+string(id), func(ctx context.Context) error {
+			return serveHTTP(ctx, admin, n.agent.AdminHandler(), log)
+		})
 		n.start(ctx, d.parts, log)
 		d.nodes = append(d.nodes, n)
 		d.up.Nodes = append(d.up.Nodes, httpURL(l.Addr()))

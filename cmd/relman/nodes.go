@@ -109,7 +109,7 @@ func nodeLines(n nodeReport, now time.Time) [][2]string {
 	lines := [][2]string{
 		{"NODE", string(n.Node)}, {"GROUP", string(n.Group)}, {"STATE", n.stateText()}, {"MEMBER", string(n.Member)},
 		{"SHOWS", string(n.Release)}, {"EPOCH", epochText(n.Epoch)}, {"SWAPPED", swapped}, {"BUFFERS", strings.Join(n.Claims, " ")},
-		{"ADDR", n.Addr}, {"VERSION", n.Version},
+		{"ADDR", n.Addr}, {"ADMIN", n.Admin}, {"VERSION", n.Version},
 	}
 	if p := n.Preparing; p != nil {
 		lines = append(lines, [2]string{"FETCHED", bytesText(p.Done) + " of " + bytesText(p.Total) + " of " + string(p.Release)})

@@ -32,6 +32,7 @@ type publishOptions struct {
 	hold    bool // prepare, and do not flip
 	dryRun  bool
 	noCache bool
+	full    bool // send also what the active release has
 }
 
 func newPublishCommand(a *app) *cobra.Command {
@@ -68,6 +69,7 @@ another request is under way, or comes first, this one ends with exit code 4.`,
 	f.BoolVar(&o.hold, "no-flip", false, "have every node hold the release, and do not flip")
 	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be uploaded, and change nothing")
 	f.BoolVar(&o.noCache, "no-cache", false, "read every file, also those that are as they were when they were last published from here")
+	f.BoolVar(&o.full, "full", false, "send everything, also what the active release has, as after a loss of objects")
 	f.BoolVar(&o.scan.FollowSymlinks, "follow-symlinks", false, "take what symbolic links inside the build point to")
 	f.BoolVar(&o.scan.Secrets, "allow-secrets", false, "take what usually is a secret or a tool's own, such as .env and .git")
 	return cmd
@@ -203,7 +205,7 @@ func (p *publisher) open(ctx context.Context) error {
 		}
 		p.u.progress.set(n.Bytes, n.AllBytes, text)
 	}}
-	if a := p.v.Active; a.Exists() {
+	if a := p.v.Active; a.Exists() && !p.o.full {
 		base, err := objectstore.Load(ctx, p.s.store, p.s.site, a.Value.Release, a.Value.Manifest)
 		switch {
 		case errors.Is(err, objectstore.ErrNotFound) || errors.Is(err, objectstore.ErrCorrupt):

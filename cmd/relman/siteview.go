@@ -46,6 +46,7 @@ type nodeReport struct {
 	Preparing *cluster.Progress  `json:"preparing,omitempty"`
 	Error     *cluster.ErrorInfo `json:"error,omitempty"`
 	Addr      string             `json:"addr,omitempty"`
+	Admin     string             `json:"admin,omitempty"` // where it answers for itself
 	Version   string             `json:"version,omitempty"`
 	Late      bool               `json:"late"` // it is waited for
 	Why       string             `json:"why,omitempty"`
@@ -113,7 +114,7 @@ func reportNode(v *cluster.View, n release.NodeID) nodeReport {
 	live, alive := v.Live[n]
 	st := v.Status[n]
 	r := nodeReport{
-		Node: n, Live: alive, Member: v.Members[n].Value, Addr: live.Addr, Version: live.Version,
+		Node: n, Live: alive, Member: v.Members[n].Value, Addr: live.Addr, Admin: live.Admin, Version: live.Version,
 		State: st.State, Release: st.Release, Epoch: st.Epoch, Preparing: st.Preparing, Error: st.Error,
 	}
 	if !st.Swapped.IsZero() {
