@@ -15,7 +15,7 @@ const auditFrames = 8
 // tryDeltas makes contents out of deltas as a node would that holds the old
 // ones: those that belong to another of the releases.
 func (a *audit) tryDeltas(ctx context.Context) error {
-	olds := &storedOlds{ctx: ctx, a: a, frames: map[auditPlace][]byte{}}
+	olds := &auditOlds{ctx: ctx, a: a, frames: map[auditPlace][]byte{}}
 	for _, s := range a.releases {
 		var want []release.File
 		for _, file := range contents(s.Manifest) {
@@ -24,6 +24,10 @@ func (a *audit) tryDeltas(ctx context.Context) error {
 				continue
 			}
 			a.result.Deltas++
+			if !a.lost[c] && s.Layout.derived(file.Digest) {
+				a.result.Made++ // it was made when it was compared
+				continue
+			}
 			if !a.lost[c] && olds.all(s.Layout.deltas[file.Digest]) {
 				want = append(want, file)
 			}
@@ -54,10 +58,10 @@ func (a *audit) tryDeltas(ctx context.Context) error {
 	return nil
 }
 
-// storedOlds are contents that the audit has found right. They are read again,
+// auditOlds are contents that the audit has found right. They are read again,
 // frame by frame; the last few frames stay, because neighbours of a site are
 // neighbours in its packs.
-type storedOlds struct {
+type auditOlds struct {
 	ctx context.Context //nolint:containedctx // lives as long as one audit
 	a   *audit
 
@@ -67,7 +71,7 @@ type storedOlds struct {
 }
 
 // all reports whether everything is there that some deltas need.
-func (o *storedOlds) all(deltas []delta) bool {
+func (o *auditOlds) all(deltas []delta) bool {
 	for _, d := range deltas {
 		if !o.Holds(d.old.Digest, d.old.Size) {
 			return false
@@ -77,7 +81,7 @@ func (o *storedOlds) all(deltas []delta) bool {
 }
 
 // Holds is Old.
-func (o *storedOlds) Holds(d release.Digest, size int64) bool {
+func (o *auditOlds) Holds(d release.Digest, size int64) bool {
 	o.a.mu.Lock()
 	defer o.a.mu.Unlock()
 	c := o.a.good[d]
@@ -85,7 +89,7 @@ func (o *storedOlds) Holds(d release.Digest, size int64) bool {
 }
 
 // Read is Old.
-func (o *storedOlds) Read(d release.Digest, offset, length int64) ([]byte, error) {
+func (o *auditOlds) Read(d release.Digest, offset, length int64) ([]byte, error) {
 	o.a.mu.Lock()
 	c := o.a.good[d]
 	o.a.mu.Unlock()
@@ -106,7 +110,7 @@ func (o *storedOlds) Read(d release.Digest, offset, length int64) ([]byte, error
 }
 
 // frame is a decoded frame.
-func (o *storedOlds) frame(p auditPlace) ([]byte, error) {
+func (o *auditOlds) frame(p auditPlace) ([]byte, error) {
 	key := auditPlace{pack: p.pack, frame: p.frame}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -132,7 +136,7 @@ func (o *storedOlds) frame(p auditPlace) ([]byte, error) {
 	return raw, nil
 }
 
-func (o *storedOlds) read(p auditPlace) ([]byte, error) {
+func (o *auditOlds) read(p auditPlace) ([]byte, error) {
 	body, err := o.a.s.Get(o.ctx, packKey(p.pack.ref.Digest), p.frame.Offset, p.frame.Size)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 
 	"relman/release"
 )
@@ -89,10 +90,10 @@ func (a *audit) note(s *Stored) {
 		named := frame(auditPlace{pack: packs[n], frame: f})
 		named.users = append(named.users, s)
 	}
-	for _, file := range contents(s.Manifest) {
+	add := func(file release.File, pieces []piece, key string) {
 		var at []auditPlace
-		key := file.Digest.Hex()
-		for _, p := range s.Layout.places[file.Digest] {
+		key += file.Digest.Hex()
+		for _, p := range pieces {
 			where := place(p)
 			at = append(at, where)
 			key += fmt.Sprintf(" %p %+v %d %d", where.pack, where.frame, where.offset, where.length)
@@ -106,11 +107,23 @@ func (a *audit) note(s *Stored) {
 				f.pieces = append(f.pieces, auditPiece{c, i})
 			}
 		}
-		c.users = append(c.users, s)
+		if !slices.Contains(c.users, s) {
+			c.users = append(c.users, s)
+		}
+	}
+	for _, file := range contents(s.Manifest) {
+		derived, key := s.Layout.derived(file.Digest), ""
+		if derived { // it is its layout that leads to it
+			key = string(s.Manifest.ID()) + " "
+		}
+		add(file, s.Layout.places[file.Digest], key)
 		for _, d := range s.Layout.deltas[file.Digest] {
 			f := frame(place(d.piece))
 			f.deltas = append(f.deltas, auditDelta{s, file, d})
 			a.useful[contentOf{s, file.Digest}] = true
+			if based := s.Layout.based[d.old.Digest]; derived && len(based) > 0 {
+				add(release.File{Path: "an old version of " + file.Path, Digest: d.old.Digest, Size: d.old.Size}, based, "")
+			}
 		}
 	}
 }
@@ -353,8 +366,13 @@ func (a *audit) spoil(key string, s *Stored, d release.Digest) {
 	}
 }
 
-// useless names a file whose delta cannot be used.
+// useless names a file whose delta cannot be used. It is lost where there is
+// nothing else to make it from.
 func (a *audit) useless(p *auditPack, d auditDelta) {
+	if d.of.Layout.derived(d.file.Digest) {
+		a.spoil(packKey(p.ref.Digest), d.of, d.file.Digest)
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := a.fault(packKey(p.ref.Digest)).need(d.of.Manifest.ID())
@@ -362,25 +380,52 @@ func (a *audit) useless(p *auditPack, d auditDelta) {
 	a.useful[contentOf{d.of, d.file.Digest}] = false
 }
 
-// again reads contents of several pieces that did not come in their order: no
-// publisher writes such layouts. Empty contents have no pieces to come by.
+// again reads contents of several pieces that did not come in their order, as
+// no publisher writes them, and makes those that only deltas make. Empty ones
+// have nothing to come by.
 func (a *audit) again(ctx context.Context) error {
 	for _, c := range a.contents {
-		if c.done || c.wrong {
+		s := c.users[0]
+		if c.done || c.wrong || a.lost[contentOf{s, c.file.Digest}] {
 			continue
 		}
-		if len(c.at) == 0 {
+		if c.file.Size == 0 {
 			a.finish(c, c.file.Digest == release.Sum(nil))
 			continue
 		}
-		err := Fetch(ctx, a.s, c.users[0], []release.File{c.file}, FetchOptions{Workers: 1}, func(_ release.File, r io.Reader) error {
+		err := Fetch(ctx, a.s, s, []release.File{c.file}, FetchOptions{Workers: 1}, func(_ release.File, r io.Reader) error {
 			_, err := io.Copy(io.Discard, r)
 			return err
 		})
 		if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNotFound) {
 			return err
 		}
+		if err != nil && s.Layout.derived(c.file.Digest) {
+			c.done = true
+			a.notMade(s, c.file)
+			continue
+		}
 		a.finish(c, err == nil)
 	}
 	return nil
+}
+
+// notMade notes that a content cannot be made by its deltas: because the old
+// one is in a pack that is not right, or else because of the deltas.
+func (a *audit) notMade(s *Stored, file release.File) {
+	packOf := func(p piece) *auditPack { return a.packs[s.Layout.packs[s.Layout.frames[p.frame].Pack].Digest] }
+	blamed := false
+	for _, d := range s.Layout.deltas[file.Digest] {
+		for _, p := range append([]piece{d.piece}, s.Layout.based[d.old.Digest]...) {
+			if pack := packOf(p); pack.bad {
+				a.spoil(packKey(pack.ref.Digest), s, file.Digest)
+				blamed = true
+			}
+		}
+	}
+	if !blamed {
+		key := packKey(packOf(s.Layout.deltas[file.Digest][0].piece).ref.Digest)
+		a.say(key, "a delta does not make %s of %s", file.Path, s.Manifest.ID())
+		a.spoil(key, s, file.Digest)
+	}
 }
