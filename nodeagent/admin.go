@@ -50,10 +50,10 @@ func (a *Agent) answerVerify(w http.ResponseWriter, r *http.Request) {
 	var progress VerifyProgress
 	var sites []Verified
 	var err error
-	done := make(chan struct{})
+	ctx, done := r.Context(), make(chan struct{})
 	go func() {
 		defer close(done)
-		sites, err = a.Verify(r.Context(), site, &progress)
+		sites, err = a.Verify(ctx, site, &progress)
 	}()
 	tick := time.NewTicker(verifyLineEvery)
 	defer tick.Stop()

@@ -97,14 +97,18 @@ func (a *Agent) verifications(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case v := <-a.wanted:
-			one, cancel := context.WithCancelCause(ctx)
-			stop := context.AfterFunc(v.ctx, func() { cancel(context.Cause(v.ctx)) })
-			v.result, v.err = a.verify(one, v)
-			stop()
-			cancel(nil)
+			v.result, v.err = a.verifyWith(ctx, v)
 			close(v.done)
 		}
 	}
+}
+
+// verifyWith ends with ctx, and when nobody waits for it any more.
+func (a *Agent) verifyWith(ctx context.Context, v *verification) ([]Verified, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(v.ctx, func() { cancel(context.Cause(v.ctx)) })() //nolint:contextcheck // two contexts end it
+	return a.verify(ctx, v)
 }
 
 func (a *Agent) verify(ctx context.Context, v *verification) ([]Verified, error) {
