@@ -205,7 +205,7 @@ func (d *dev) startNodes(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		admin, err := listenNear(ctx, fmt.Sprintf("127.0.0.1:%d", devAdminPort+1+i), d.log)
+		admin, err := listenNear(ctx, d.addr(fmt.Sprintf("127.0.0.1:%d", devAdminPort+1+i)), d.log)
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}
