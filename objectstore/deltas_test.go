@@ -248,7 +248,7 @@ func TestDeltas_noBase(t *testing.T) {
 // TestPublish_sendsNothingTwice: a publisher that starts again sends no pack twice.
 func TestPublish_sendsNothingTwice(t *testing.T) {
 	files := map[string]string{}
-	for i := range uint64(40) {
+	for i := range uint64(28) {
 		files[string(rune('a'+i%26))+string(rune('a'+i/26))+".bin"] = noise(i, 1<<20)
 	}
 	dir := write(t, files)
@@ -371,8 +371,8 @@ func TestCache_unsettled(t *testing.T) {
 // does not hold the old version makes it out of that in the store.
 func TestDerived(t *testing.T) {
 	st := &counted{Store: NewMemory()}
-	first := noise(1, 2*maxFrame+123_456)
-	second := first[:maxFrame-5] + "inserted" + first[maxFrame+3000:]
+	first := noise(1, maxFrame+123_456)
+	second := first[:maxFrame/2] + "inserted" + first[maxFrame/2+3000:]
 	third := second[:5_000_000] + noise(2, 2000) + second[5_000_000:]
 	build := func(big, page string) map[string]string {
 		return map[string]string{"big.bin": big, "index.html": page}
