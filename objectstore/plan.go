@@ -63,10 +63,11 @@ func (f *fetch) usable(file release.File) bool {
 	return true
 }
 
-// plan makes tasks: one for each content of several pieces, and one for each
-// stretch of frames that lie close together.
+// plan makes tasks: one for all contents of several pieces, one after the
+// other, since each has pieces ahead in memory, and one for each stretch of
+// frames that lie close together.
 func (f *fetch) plan(want []release.File) ([]func(context.Context) error, error) {
-	var tasks []func(context.Context) error
+	var tasks, large []func(context.Context) error
 	small := map[int][]wanted{}
 	for _, file := range want {
 		steps, err := f.steps(file)
@@ -76,8 +77,18 @@ func (f *fetch) plan(want []release.File) ([]func(context.Context) error, error)
 		case len(steps) == 1:
 			small[steps[0].at.frame] = append(small[steps[0].at.frame], steps[0])
 		default:
-			tasks = append(tasks, func(ctx context.Context) error { return f.large(ctx, file, steps) })
+			large = append(large, func(ctx context.Context) error { return f.large(ctx, file, steps) })
 		}
+	}
+	if len(large) > 0 {
+		tasks = append(tasks, func(ctx context.Context) error {
+			for _, one := range large {
+				if err := one(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
 	for _, s := range f.spans(small) {
 		tasks = append(tasks, func(ctx context.Context) error { return f.span(ctx, s) })
