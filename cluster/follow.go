@@ -60,13 +60,13 @@ func (c *Client) followOnce(ctx context.Context, site release.Site, each func(*V
 		if each(v) {
 			return true, nil
 		}
-		began := time.Now()
 		select {
 		case <-ctx.Done():
 			return false, context.Cause(ctx)
 		case <-changed:
 		case <-time.After(jittered(c.cfg.Reread)): // never the watch alone
 		}
+		began := time.Now() // of the reading alone: waiting leaves others all the time
 		if v, err = c.Observe(ctx, site); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
 				return false, cause
