@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"relman/failpoint"
 	"relman/release"
 )
@@ -31,7 +33,7 @@ func (u *Upload) Unchanged() bool {
 // PackCache.Prune.
 func (u *Upload) Layout() *Layout { return u.layout }
 
-// Commit writes the layout and then the manifest of release seq: from then on
+// Commit writes the layout and the manifest of release seq: when it returns,
 // the release is complete in the store. It can be called again, also with
 // another number.
 func (u *Upload) Commit(ctx context.Context, seq uint64, created time.Time) (*release.Manifest, error) {
@@ -44,29 +46,33 @@ func (u *Upload) Commit(ctx context.Context, seq uint64, created time.Time) (*re
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBuild, err)
 	}
-	layout, err := u.layout.encode(m)
-	if err != nil {
-		return nil, err
-	}
-	if err := putCompressed(ctx, p.Store, layoutKey(p.Site, m.ID()), layout, false); err != nil {
-		return nil, err
-	}
-	if err := failpoint.Point("publish.after-layout"); err != nil {
-		return nil, err
-	}
-	err = putCompressed(ctx, p.Store, manifestKey(p.Site, m.ID()), m.Raw(), true)
-	if errors.Is(err, ErrExists) {
-		// Its name has twelve digits of its digest: most likely the same.
-		_, err = ReadManifest(ctx, p.Store, p.Site, m.ID(), m.Digest())
-	}
-	if err != nil {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		layout, err := u.layout.encode(m)
+		if err != nil {
+			return err
+		}
+		if err := putCompressed(ctx, p.Store, layoutKey(p.Site, m.ID()), layout, false); err != nil {
+			return err
+		}
+		return failpoint.Point("publish.after-layout")
+	})
+	g.Go(func() error {
+		err := putCompressed(ctx, p.Store, manifestKey(p.Site, m.ID()), m.Raw(), true)
+		if errors.Is(err, ErrExists) {
+			// Its name has twelve digits of its digest: most likely the same.
+			_, err = ReadManifest(ctx, p.Store, p.Site, m.ID(), m.Digest())
+		}
+		return err
+	})
+	if err := g.Wait(); err != nil {
 		return nil, err
 	}
 	return m, failpoint.Point("publish.after-manifest")
 }
 
 func putCompressed(ctx context.Context, s Store, key string, raw []byte, create bool) error {
-	z, err := compress(raw, thorough)
+	z, err := compress(raw, quick)
 	if err != nil {
 		return err
 	}
