@@ -84,6 +84,9 @@ func decompress(stored []byte, limit int64) ([]byte, error) {
 
 // packFrame compresses raw bytes, or keeps them when that saves nothing.
 func packFrame(raw []byte, e effort) (stored []byte, compressed bool, err error) {
+	if dense(raw) {
+		e = quick
+	}
 	z, err := compress(raw, e)
 	if err != nil {
 		return nil, false, err
@@ -92,6 +95,18 @@ func packFrame(raw []byte, e effort) (stored []byte, compressed bool, err error)
 		return raw, false, nil
 	}
 	return z, true, nil
+}
+
+// dense reports whether bytes look as if they were compressed already: a part
+// from the middle does not shrink.
+func dense(raw []byte) bool {
+	const part = 64 << 10
+	if len(raw) < 4*part {
+		return false
+	}
+	middle := raw[len(raw)/2:][:part]
+	z, err := compress(middle, quick)
+	return err == nil && len(z) > part-part/16
 }
 
 var errFrame = errors.New("frame does not decode")
