@@ -8,8 +8,8 @@ import (
 	"relman/release"
 )
 
-// largeAhead is how many pieces of a large content are fetched while those
-// before them are still being written.
+// largeAhead is how many frames with pieces of a large content are fetched while
+// those before them are still being written.
 const largeAhead = 3
 
 // large streams a content of several pieces, or of none. What comes damaged is
@@ -45,7 +45,7 @@ type pieceReader struct {
 	part  []byte
 }
 
-// made is a piece, or why there is none.
+// made is some pieces, or why there is none.
 type made struct {
 	part []byte
 	err  error
@@ -72,10 +72,15 @@ func (r *pieceReader) Read(p []byte) (int, error) {
 // start begins to fetch as many pieces as are allowed.
 func (r *pieceReader) start() {
 	for len(r.ahead) < largeAhead && len(r.steps) > 0 {
-		step, out := r.steps[0], make(chan made, 1)
-		r.steps, r.ahead = r.steps[1:], append(r.ahead, out)
+		n, size := 1, r.steps[0].size()
+		for n < len(r.steps) && r.steps[n].at.frame == r.steps[0].at.frame && size+r.steps[n].size() <= maxFrame {
+			size += r.steps[n].size()
+			n++
+		}
+		steps, out := r.steps[:n], make(chan made, 1)
+		r.steps, r.ahead = r.steps[n:], append(r.ahead, out)
 		go func() {
-			part, err := r.f.piece(r.ctx, step)
+			part, err := r.f.pieces(r.ctx, steps)
 			out <- made{part, err}
 		}()
 	}
@@ -88,16 +93,29 @@ func (r *pieceReader) wait() {
 	}
 }
 
-// piece fetches one piece of a content.
-func (f *fetch) piece(ctx context.Context, w wanted) ([]byte, error) {
-	stored, err := f.readFrame(ctx, w.at.frame)
+// pieces fetches pieces of a content that follow each other and are in one
+// frame.
+func (f *fetch) pieces(ctx context.Context, steps []wanted) ([]byte, error) {
+	i, file := steps[0].at.frame, steps[0].file
+	stored, err := f.readFrame(ctx, i)
 	if err != nil {
 		return nil, err
 	}
-	fr := f.l.frames[w.at.frame]
+	fr := f.l.frames[i]
 	raw, err := unpackFrame(stored, fr.Zstd, fr.Raw)
 	if err != nil {
-		return nil, f.corrupt(w.at.frame, w.file, err)
+		return nil, f.corrupt(i, file, err)
 	}
-	return f.make(ctx, w, raw)
+	var all []byte
+	for _, w := range steps {
+		part, err := f.make(ctx, w, raw)
+		if err != nil {
+			return nil, err
+		}
+		if len(steps) == 1 {
+			return part, nil
+		}
+		all = append(all, part...)
+	}
+	return all, nil
 }

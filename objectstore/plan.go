@@ -19,6 +19,14 @@ type wanted struct {
 	based bool   // what the delta needs comes from the store, too
 }
 
+// size is how many bytes of the content it makes.
+func (w wanted) size() int64 {
+	if w.delta != nil {
+		return w.delta.size
+	}
+	return w.at.length
+}
+
 // span is a range of a pack that is read in one request, with what is wanted
 // of its frames.
 type span struct {
