@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -52,7 +53,9 @@ func (w *upload) differSmall(ctx context.Context) error {
 	deltas := make([][]byte, len(w.pairs))
 	var kept atomic.Int64
 	err := Fetch(ctx, w.p.Store, w.p.Base, olds, FetchOptions{Workers: w.workers}, func(f release.File, r io.Reader) error {
-		old, err := io.ReadAll(r)
+		buf := fileBuffers.Get().(*[]byte)
+		defer fileBuffers.Put(buf)
+		old, err := readWhole(r, f.Size, buf)
 		if err != nil {
 			return err
 		}
@@ -60,15 +63,11 @@ func (w *upload) differSmall(ctx context.Context) error {
 			if kept.Load() > mostDeltas {
 				continue
 			}
-			p := w.pairs[i]
-			new, _, err := w.load(p.file, nil)
+			made, err := w.differFile(w.pairs[i], old)
 			if err != nil {
 				return err
 			}
-			d := differs.Get().(*differ)
-			made := d.delta(nil, old, new)
-			differs.Put(d)
-			if worth(made, new) {
+			if worth(made, w.pairs[i].file) {
 				deltas[i] = made
 				kept.Add(int64(len(made)))
 			}
@@ -90,8 +89,42 @@ func (w *upload) differSmall(ctx context.Context) error {
 	return nil
 }
 
+// differFile makes the delta of one small file. It is read again, and not
+// hashed again: a file that is not the one that was read and hashed before is
+// an error.
+func (w *upload) differFile(p pair, old []byte) ([]byte, error) {
+	s, err := w.open(p.file)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	buf := fileBuffers.Get().(*[]byte)
+	defer fileBuffers.Put(buf)
+	*buf = slices.Grow((*buf)[:0], int(p.file.Size))[:p.file.Size]
+	if err := s.whole(*buf); err != nil {
+		return nil, err
+	}
+	d := differs.Get().(*differ)
+	defer differs.Put(d)
+	return d.delta(nil, old, *buf), s.unchanged()
+}
+
+// readWhole reads a content of some size to its end, into a buffer that grows
+// to it.
+func readWhole(r io.Reader, size int64, buf *[]byte) ([]byte, error) {
+	*buf = slices.Grow((*buf)[:0], int(size))[:size]
+	if _, err := io.ReadFull(r, *buf); err != nil {
+		return nil, err
+	}
+	_, err := io.Copy(io.Discard, r) // only its end is verified
+	return *buf, err
+}
+
+// fileBuffers are for files of up to frameTarget bytes.
+var fileBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
 // worth: a delta has to save at least half.
-func worth(delta, new []byte) bool { return len(delta) < len(new)/2 }
+func worth(delta []byte, f BuildFile) bool { return int64(len(delta)) < f.Size/2 }
 
 // addDelta puts a delta into a frame. Nodes work on several frames at once, so
 // what one of them makes is bounded too.
