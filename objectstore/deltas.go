@@ -155,14 +155,42 @@ func (w *upload) differLarge(ctx context.Context) error {
 			return err
 		}
 		if made && !w.base.derived(p.old.Digest) {
-			w.derived[p.new] = true
-			continue
+			stored, err := w.stored(ctx, p.old.Digest)
+			if err != nil {
+				return err
+			}
+			if stored {
+				w.derived[p.new] = true
+				continue
+			}
 		}
 		if err := w.whole(ctx, w.changed, p.file, p.new); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// stored reports whether an old content really is in the store, and not only in
+// a cache of this machine: what can only be made out of it is lost otherwise.
+func (w *upload) stored(ctx context.Context, d release.Digest) (bool, error) {
+	looked := map[int]bool{}
+	for _, p := range w.base.places[d] {
+		pack := w.base.packs[w.base.frames[p.frame].Pack]
+		if looked[w.base.frames[p.frame].Pack] {
+			continue
+		}
+		looked[w.base.frames[p.frame].Pack] = true
+		info, err := w.p.Store.Stat(ctx, packKey(pack.Digest))
+		if errors.Is(err, ErrNotFound) || err == nil && info.Size != pack.Size {
+			w.log.Warn("the base is not whole in the store: what is new is stored whole", "pack", packKey(pack.Digest), "error", err)
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // largeDeltas makes the deltas of one large file, piece by piece, each against

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"relman/release"
 )
@@ -41,17 +42,41 @@ func (c *PackCache) path(key string) (string, bool) {
 // Get is Store.
 func (c *PackCache) Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
 	if path, ok := c.path(key); ok && length >= 0 {
-		if f, err := os.Open(path); err == nil {
-			return &section{io.NewSectionReader(f, offset, length), f}, nil
+		if r := openPart(path, offset, length); r != nil {
+			return r, nil
 		}
 	}
 	return c.Store.Get(ctx, key, offset, length)
+}
+
+// openPart is a part of a cached pack, nil when it is not there. One that is
+// not there whole is removed.
+func openPart(path string, offset, length int64) io.ReadCloser {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() || info.Size()-length < offset {
+		_ = f.Close()          // only read
+		_ = os.RemoveAll(path) // it is of no use, there or not
+		return nil
+	}
+	return &section{io.NewSectionReader(f, offset, length), f}
 }
 
 // section is a part of a file that is closed with it.
 type section struct {
 	*io.SectionReader
 	io.Closer
+}
+
+// Read is io.Reader. A pack that cannot be read is no better than a wrong one.
+func (s *section) Read(p []byte) (int, error) {
+	n, err := s.SectionReader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = fmt.Errorf("cached pack: %w: %w", ErrCorrupt, err)
+	}
+	return n, err
 }
 
 // Put is Store. A pack that cannot be kept is no fault of the store.
@@ -96,8 +121,11 @@ func (c *PackCache) forget() {
 		return
 	}
 	for _, e := range entries {
-		_ = os.Remove(filepath.Join(c.dir, e.Name())) // if it stays it is found wrong again
+		_ = os.RemoveAll(filepath.Join(c.dir, e.Name())) // if it stays it is found wrong again
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used = -1
 }
 
 // keep writes a pack so that it is there whole or not at all, as long as the

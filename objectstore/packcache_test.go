@@ -1,6 +1,8 @@
 package objectstore
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -58,5 +60,61 @@ func TestPackCache_full(t *testing.T) {
 	wantContents(t, cache, s, files)
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 		t.Errorf("%d packs are kept: %v", len(entries), err)
+	}
+}
+
+// TestPackCache_unreadable: what cannot be read is as if it were not there.
+func TestPackCache_unreadable(t *testing.T) {
+	st, dir := NewMemory(), t.TempDir()
+	cache := NewPackCache(st, dir)
+	_, base := publish(t, cache, nil, 1, write(t, map[string]string{"a.html": page(1, "one")}))
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("%d packs are kept: %v", len(entries), err)
+	}
+	name := filepath.Join(dir, entries[0].Name())
+	if err := errors.Join(os.Remove(name), os.Mkdir(name, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{"a.html": page(1, "two")}
+	_, s := publish(t, cache, base, 2, write(t, files))
+	wantContents(t, st, s, files)
+}
+
+// TestPackCache_onlyHere: a large file is not stored as deltas alone when the
+// version that they need is in the cache and no longer in the store.
+func TestPackCache_onlyHere(t *testing.T) {
+	old := noise(200, maxFrame+maxFrame/4)
+	for _, lost := range []bool{false, true} {
+		st := NewMemory()
+		cache := NewPackCache(st, t.TempDir())
+		_, base := publish(t, cache, nil, 1, write(t, map[string]string{"big.bin": old}))
+		if lost {
+			for _, p := range base.Layout.packs {
+				if err := st.Delete(t.Context(), packKey(p.Digest)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		files := map[string]string{"big.bin": "x" + old}
+		u, s := publish(t, cache, base, 2, write(t, files))
+		wantContents(t, st, s, files)
+		if got := s.Layout.derived(s.Manifest.Files[0].Digest); got == lost {
+			t.Errorf("the base's pack is lost: %v; stored as deltas alone: %v; %+v", lost, got, u.Stats)
+		}
+	}
+}
+
+// TestSection: an error of the disk is one of the bytes, which are then read
+// from the store.
+func TestSection(t *testing.T) {
+	f, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &section{io.NewSectionReader(f, 0, 10), f}
+	defer s.Close()
+	if _, err := s.Read(make([]byte, 10)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("reading a directory: %v", err)
 	}
 }
