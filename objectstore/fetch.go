@@ -162,6 +162,7 @@ func next(body io.Reader, skip, n int64) ([]byte, error) {
 // frameAgain asks for one frame and writes what is wanted of it. What fails
 // then is final, but for deltas.
 func (f *fetch) frameAgain(ctx context.Context, i int, want []wanted) error {
+	f.olds.forget()
 	stored, err := f.readFrame(ctx, i)
 	for err == nil && len(want) > 0 {
 		if want, err = f.frame(ctx, i, stored, want); err != nil && len(want) > 0 && len(f.giveUp(want[:1], err)) == 0 {

@@ -3,7 +3,10 @@ package objectstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"relman/release"
 )
@@ -28,12 +31,28 @@ func (f *fetch) large(ctx context.Context, file release.File, steps []wanted) er
 	}
 	err := once()
 	if errors.Is(err, ErrCorrupt) {
-		err = once()
+		f.olds.forget()
+		if err = once(); errors.Is(err, ErrCorrupt) && len(steps) > 0 && steps[0].based {
+			err = fmt.Errorf("%w (made out of an older version, in %s)", err, f.basedOn(steps))
+		}
 	}
 	if err != nil && len(steps) > 0 && len(f.giveUp(steps[:1], err)) == 0 {
 		return nil
 	}
 	return err
+}
+
+// basedOn names the packs with what deltas need.
+func (f *fetch) basedOn(steps []wanted) string {
+	var keys []string
+	for _, s := range steps {
+		for _, p := range f.l.based[s.delta.old.Digest] {
+			if key := packKey(f.l.packs[f.l.frames[p.frame].Pack].Digest); !slices.Contains(keys, key) {
+				keys = append(keys, key)
+			}
+		}
+	}
+	return strings.Join(keys, ", ")
 }
 
 // pieceReader reads the pieces of one content in order, and some ahead.

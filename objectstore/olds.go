@@ -2,6 +2,7 @@ package objectstore
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -47,31 +48,52 @@ func (o *storedOlds) read(ctx context.Context, file release.File, d *delta) ([]b
 }
 
 func (o *storedOlds) frame(ctx context.Context, i int, file release.File) ([]byte, error) {
-	o.mu.Lock()
-	at := slices.IndexFunc(o.kept, func(k *oldFrame) bool { return k.frame == i })
-	if at < 0 {
-		at = len(o.kept)
-		o.kept = append(o.kept, &oldFrame{frame: i})
+	for {
+		k := o.get(i)
+		k.once.Do(func() { k.raw, k.err = o.fetch(ctx, i, file) })
+		if k.err == nil {
+			return k.raw, nil
+		}
+		o.drop(k)
+		if ctx.Err() != nil || !errors.Is(k.err, context.Canceled) {
+			return nil, k.err
+		}
+		// Only whoever fetched it for both has given up.
 	}
-	k := o.kept[at]
-	if len(o.kept) > mostOldFrames {
+}
+
+// get is a frame that is kept, or is to be from now on.
+func (o *storedOlds) get(i int) *oldFrame {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if at := slices.IndexFunc(o.kept, func(k *oldFrame) bool { return k.frame == i }); at >= 0 {
+		return o.kept[at]
+	}
+	k := &oldFrame{frame: i}
+	if o.kept = append(o.kept, k); len(o.kept) > mostOldFrames {
 		o.kept = slices.Delete(o.kept, 0, 1)
 	}
-	o.mu.Unlock()
-	k.once.Do(func() {
-		stored, err := o.f.readFrame(ctx, i)
-		if err == nil {
-			fr := o.f.l.frames[i]
-			if k.raw, err = unpackFrame(stored, fr.Zstd, fr.Raw); err != nil {
-				err = o.f.corrupt(i, file, err)
-			}
-		}
-		k.err = err
-	})
-	if k.err != nil {
-		o.drop(k)
+	return k
+}
+
+func (o *storedOlds) fetch(ctx context.Context, i int, file release.File) ([]byte, error) {
+	stored, err := o.f.readFrame(ctx, i)
+	if err != nil {
+		return nil, err
 	}
-	return k.raw, k.err
+	fr := o.f.l.frames[i]
+	raw, err := unpackFrame(stored, fr.Zstd, fr.Raw)
+	if err != nil {
+		return nil, o.f.corrupt(i, file, err)
+	}
+	return raw, nil
+}
+
+// forget drops all frames: what was made out of one of them is wrong.
+func (o *storedOlds) forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.kept = nil
 }
 
 // drop forgets a frame that could not be had: whoever tries again fetches it
