@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -253,6 +254,27 @@ func TestFetch_damage(t *testing.T) {
 	wantContents(t, once, s, files)
 }
 
+// TestFetch_damagedBase: a base that comes damaged once, and only then, does
+// not keep a file from being made out of it.
+func TestFetch_damagedBase(t *testing.T) {
+	old := noise(200, maxFrame+maxFrame/4)
+	st := NewMemory()
+	_, base := publish(t, st, nil, 1, write(t, map[string]string{"big.bin": old}))
+	files := map[string]string{"big.bin": "x" + old}
+	_, s := publish(t, st, base, 2, write(t, files))
+	flip := func(b []byte) []byte {
+		if len(b) > 1<<20 { // a frame of the base, not of deltas
+			b[len(b)/2] ^= 1
+		}
+		return b
+	}
+	wantContents(t, &damaged{Store: st, times: 2, how: flip}, s, files)
+	key := packKey(base.Layout.packs[0].Digest)
+	if _, err := fetched(t.Context(), &damaged{Store: st, times: -1, how: flip}, s); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), key) {
+		t.Errorf("always damaged: %v, want %s to be named", err, key)
+	}
+}
+
 func TestFetch_missingPack(t *testing.T) {
 	st := NewMemory()
 	_, s := publish(t, st, nil, 1, write(t, map[string]string{"a.txt": "a"}))
@@ -315,6 +337,99 @@ func TestPublish_fileChanges(t *testing.T) {
 	_, err = (&Publisher{Store: NewMemory(), Site: "www"}).Upload(t.Context(), b)
 	if !errors.Is(err, ErrChanged) || !strings.Contains(err.Error(), "b.txt") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestPublish_cachedFileChanges: what is published is the build as it was at
+// one moment, so files that need not be read are looked at too.
+func TestPublish_cachedFileChanges(t *testing.T) {
+	for name, change := range map[string]func(string) error{
+		"written": func(name string) error { return os.WriteFile(name, []byte("A"), 0o644) },
+		"removed": os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, cache := write(t, map[string]string{"a.txt": "a", "b.txt": "b"}), filepath.Join(t.TempDir(), "cache")
+			st := NewMemory()
+			var base *Stored
+			up := func(between func()) (*Upload, error) {
+				b, err := Scan(t.Context(), dir, ScanOptions{})
+				if err != nil {
+					return nil, err
+				}
+				between()
+				c := OpenCache(cache)
+				c.when = time.Now().Add(settled) // as if it were later
+				u, err := (&Publisher{Store: st, Site: "www", Base: base, Cache: c}).Upload(t.Context(), b)
+				return u, errors.Join(err, c.Save())
+			}
+			u, err := up(func() {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := u.Commit(t.Context(), 1, time.Unix(1_700_000_000, 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if base, err = Load(t.Context(), st, "www", m.ID(), m.Digest()); err != nil {
+				t.Fatal(err)
+			}
+			if u, err = up(func() {}); err != nil || u.Stats.Cached != 2 {
+				t.Fatalf("nothing changed: %+v, %v", u, err)
+			}
+			_, err = up(func() {
+				if err := change(filepath.Join(dir, "a.txt")); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if !errors.Is(err, ErrChanged) || !strings.Contains(fmt.Sprint(err), "a.txt") {
+				t.Errorf("a.txt is %s: %v", name, err)
+			}
+		})
+	}
+}
+
+// meddler does something when its error is asked for the n-th time.
+type meddler struct {
+	context.Context
+	n  atomic.Int64
+	do func()
+}
+
+func (m *meddler) Err() error {
+	if m.n.Add(-1) == 0 {
+		m.do()
+	}
+	return m.Context.Err()
+}
+
+// TestPublish_directorySwapped: a symbolic link in the place of a directory
+// leads to no file of another one, whenever it comes.
+func TestPublish_directorySwapped(t *testing.T) {
+	outside := write(t, map[string]string{"b.txt": "private", "shadow": "private"})
+	refused := 0
+	for n := range 12 {
+		dir := write(t, map[string]string{"a.txt": "a", "z/b.txt": "b"})
+		swap := func() {
+			if err := errors.Join(os.RemoveAll(filepath.Join(dir, "z")), os.Symlink(outside, filepath.Join(dir, "z"))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m := &meddler{Context: t.Context(), do: swap}
+		m.n.Store(int64(n + 1))
+		b, err := Scan(m, dir, ScanOptions{})
+		if err == nil {
+			swap()
+			_, err = (&Publisher{Store: NewMemory(), Site: "www"}).Upload(t.Context(), b)
+		}
+		switch {
+		case err == nil:
+			t.Fatalf("swapped at %d: it was published", n)
+		case errors.Is(err, ErrChanged):
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("no error said that the build changed")
 	}
 }
 

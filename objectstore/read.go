@@ -129,10 +129,13 @@ func (w *upload) readChunk(ctx context.Context, c *chunk) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		var err error
 		if c.known[i] {
+			if err = w.stands(f); err != nil {
+				return err
+			}
 			continue
 		}
-		var err error
 		if c.large() {
 			c.digests[i], err = w.digest(ctx, f)
 		} else {

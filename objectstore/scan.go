@@ -8,8 +8,13 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
+
+	"golang.org/x/sync/errgroup"
 
 	"relman/release"
 )
@@ -30,6 +35,32 @@ type Build struct {
 	Root  string
 	Files []BuildFile // in no promised order
 	Bytes int64
+
+	top  string // Root without symbolic links
+	dirs []buildDir
+}
+
+// buildDir is a directory of a build. Files are found by their paths, since a
+// root would open every directory on the way to each again; so it counts that
+// the directories are the same after the last of them as before the first.
+type buildDir struct {
+	path string
+	id   inode
+}
+
+type inode struct{ dev, ino uint64 }
+
+// stands makes sure that every directory is the one that was scanned, and not
+// one outside the build that a symbolic link in its place leads to.
+func (b *Build) stands() error {
+	for _, d := range b.dirs {
+		info, err := os.Lstat(filepath.Join(b.top, filepath.FromSlash(d.path)))
+		if err == nil && info.IsDir() && identify(info).inode() == d.id {
+			continue
+		}
+		return fmt.Errorf("directory %s: %w: let the build finish before it is published", d.path, ErrChanged)
+	}
+	return nil
 }
 
 // BuildFile is one regular file of a build.
@@ -47,6 +78,8 @@ type fileID struct {
 	size         int64
 	mtime, ctime syscall.Timespec
 }
+
+func (f fileID) inode() inode { return inode{f.dev, f.ino} }
 
 func identify(i fs.FileInfo) fileID {
 	s, ok := i.Sys().(*syscall.Stat_t)
@@ -77,25 +110,25 @@ func Scan(ctx context.Context, dir string, o ScanOptions) (*Build, error) {
 		return nil, fmt.Errorf("%w: %w", ErrBuild, err)
 	}
 	defer root.Close()
-	s := scan{ctx: ctx, root: root, o: o, build: &Build{Root: dir}}
-	// By paths: a root would open every directory on the way to each file again.
-	// A symbolic link that replaces a directory meanwhile shows when its files
-	// are read.
 	top, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBuild, err)
 	}
-	if err := filepath.WalkDir(top, func(name string, e fs.DirEntry, err error) error {
-		p, relErr := filepath.Rel(top, name)
-		if relErr != nil {
-			return relErr
-		}
-		return s.visit(filepath.ToSlash(p), e, err)
-	}); err != nil {
+	s := &scan{ctx: ctx, root: root, o: o, build: &Build{Root: dir, top: top}}
+	s.walking.SetLimit(2 * runtime.GOMAXPROCS(0))
+	s.dir(".")
+	if err := errors.Join(s.walking.Wait(), ctx.Err()); err != nil {
 		return nil, fmt.Errorf("scan %s: %w", dir, err)
 	}
+	if err := s.build.stands(); err != nil {
+		return nil, fmt.Errorf("scan %s: %w", dir, err)
+	}
+	slices.SortFunc(s.problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	if len(s.problems) == 0 {
 		s.whole()
+	}
+	if s.more {
+		s.problems = append(s.problems, errors.New("and more"))
 	}
 	if len(s.problems) > 0 {
 		return nil, fmt.Errorf("%w %s: %w", ErrBuild, dir, errors.Join(s.problems...))
@@ -104,60 +137,94 @@ func Scan(ctx context.Context, dir string, o ScanOptions) (*Build, error) {
 }
 
 type scan struct {
-	ctx      context.Context //nolint:containedctx // lives as long as one call of Scan
-	root     *os.Root
-	o        ScanOptions
+	ctx     context.Context //nolint:containedctx // lives as long as one call of Scan
+	root    *os.Root
+	o       ScanOptions
+	walking errgroup.Group
+
+	mu       sync.Mutex // guards what follows
 	build    *Build
 	problems []error
+	more     bool // there were more problems
 }
 
 func (s *scan) problem(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if len(s.problems) == mostProblems {
-		s.problems = append(s.problems, errors.New("and more"))
+		s.more = true
+		return
 	}
-	if len(s.problems) < mostProblems {
-		s.problems = append(s.problems, fmt.Errorf(format, args...))
+	s.problems = append(s.problems, fmt.Errorf(format, args...))
+}
+
+// dir takes a directory, and those below it, several at once.
+func (s *scan) dir(p string) {
+	entries, id, err := readDir(filepath.Join(s.build.top, filepath.FromSlash(p)))
+	if err != nil {
+		s.problem("%s: %w", p, reason(err))
+	}
+	var files []BuildFile
+	for _, e := range entries {
+		if s.ctx.Err() != nil {
+			return
+		}
+		name := path.Join(p, e.Name())
+		if why := s.refused(e.Name()); why != "" {
+			s.problem("%s: %s", name, why)
+			continue
+		}
+		if !e.IsDir() {
+			if f, err := s.file(name, e); err != nil {
+				s.problem("%w", err)
+			} else {
+				files = append(files, f)
+			}
+			continue
+		}
+		below := func() error { s.dir(name); return nil }
+		if !s.walking.TryGo(below) {
+			s.dir(name)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.build.dirs = append(s.build.dirs, buildDir{p, id})
+	s.build.Files = append(s.build.Files, files...)
+	for _, f := range files {
+		s.build.Bytes += f.Size
 	}
 }
 
-// visit takes one entry of the tree, or notes why not.
-func (s *scan) visit(p string, e fs.DirEntry, err error) error {
-	if cerr := s.ctx.Err(); cerr != nil {
-		return cerr
-	}
-	if p == "." && err == nil {
-		return nil
-	}
+// readDir lists a directory, and says which one it is. It is not followed when
+// it is a symbolic link.
+func readDir(name string) ([]fs.DirEntry, inode, error) {
+	d, err := os.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
 	if err != nil {
-		s.problem("%s: %w", p, reason(err))
-		return nil
+		return nil, inode{}, err
 	}
-	if why := s.refused(e.Name()); why != "" {
-		s.problem("%s: %s", p, why)
-		if e.IsDir() {
-			return fs.SkipDir
-		}
-		return nil
+	defer d.Close() // only read
+	info, err := d.Stat()
+	if err != nil {
+		return nil, inode{}, err
 	}
-	if e.IsDir() {
-		return nil
-	}
+	entries, err := d.ReadDir(-1)
+	return entries, identify(info).inode(), err
+}
+
+// file is an entry that is no directory, or why it cannot be taken.
+func (s *scan) file(p string, e fs.DirEntry) (BuildFile, error) {
 	info, err := s.resolve(p, e)
 	if err != nil {
-		s.problem("%w", err)
-		return nil
+		return BuildFile{}, err
 	}
 	if err := release.ValidatePath(p); err != nil {
-		s.problem("%w", err)
-		return nil
+		return BuildFile{}, err
 	}
 	if info.Size() > release.MaxFileSize {
-		s.problem("%s has %d bytes, at most %d are allowed", p, info.Size(), int64(release.MaxFileSize))
-		return nil
+		return BuildFile{}, fmt.Errorf("%s has %d bytes, at most %d are allowed", p, info.Size(), int64(release.MaxFileSize))
 	}
-	s.build.Files = append(s.build.Files, BuildFile{Path: p, Size: info.Size(), Exec: info.Mode()&0o111 != 0, id: identify(info)})
-	s.build.Bytes += info.Size()
-	return nil
+	return BuildFile{Path: p, Size: info.Size(), Exec: info.Mode()&0o111 != 0, id: identify(info)}, nil
 }
 
 // reason is an error of the file system without the path that it repeats.

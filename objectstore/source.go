@@ -79,8 +79,28 @@ func (s *source) unchanged() error {
 	return nil
 }
 
-func (s *source) changed() error {
-	return fmt.Errorf("%s: %w: let the build finish before it is published", s.file.Path, ErrChanged)
+func (s *source) changed() error { return s.file.changed() }
+
+func (f BuildFile) changed() error {
+	return fmt.Errorf("%s: %w: let the build finish before it is published", f.Path, ErrChanged)
+}
+
+// stands makes sure that a file which need not be read is as the scan saw it:
+// what is published is the build as it was at one moment.
+func (w *upload) stands(f BuildFile) error {
+	var now syscall.Stat_t
+	_, err := retried(func() (int, error) {
+		return 0, syscall.Stat(filepath.Join(w.build.Root, filepath.FromSlash(f.Path)), &now)
+	})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: %w: it is gone", f.Path, ErrChanged)
+	case err != nil:
+		return fmt.Errorf("%w: look at %s: %w", ErrBuild, f.Path, err)
+	case identifyStat(&now) != f.id:
+		return f.changed()
+	}
+	return nil
 }
 
 // whole fills a buffer that is as long as the file was.

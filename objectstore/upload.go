@@ -83,6 +83,9 @@ func (p *Publisher) Upload(ctx context.Context, b *Build) (*Upload, error) {
 	}
 	w.compressing, w.storing = make(chan struct{}, w.workers+1), make(chan struct{}, uploadsAtOnce)
 	layout, err := w.send(ctx)
+	if err == nil {
+		err = b.stands()
+	}
 	if err != nil {
 		return nil, err
 	}
