@@ -142,9 +142,9 @@ func (o *auditOlds) read(p auditPlace) ([]byte, error) {
 		return nil, err
 	}
 	defer body.Close()
-	stored, err := next(body, 0, p.frame.Size)
+	stored, err := next(body, 0, make([]byte, p.frame.Size))
 	if err != nil {
 		return nil, err
 	}
-	return unpackFrame(stored, p.frame.Zstd, p.frame.Raw)
+	return unpackFrame(nil, stored, p.frame.Zstd, p.frame.Raw)
 }

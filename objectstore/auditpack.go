@@ -256,7 +256,7 @@ func frameOf(body []byte, fr frameRef) ([]byte, error) {
 	if fr.Offset+fr.Size > int64(len(body)) {
 		return nil, fmt.Errorf("%w: the pack ends before it does", errFrame)
 	}
-	return unpackFrame(body[fr.Offset:fr.Offset+fr.Size], fr.Zstd, fr.Raw)
+	return unpackFrame(nil, body[fr.Offset:fr.Offset+fr.Size], fr.Zstd, fr.Raw)
 }
 
 // frame compares what is wanted of a frame with what is in it.
@@ -286,7 +286,7 @@ func (a *audit) frame(p *auditPack, f *auditFrame, raw []byte, err error) {
 		}
 	}
 	for _, d := range f.deltas {
-		if _, err := applyDelta(raw[d.d.offset:d.d.offset+d.d.length], make([]byte, d.d.span), d.d.size); err != nil {
+		if _, err := applyDelta(nil, raw[d.d.offset:d.d.offset+d.d.length], make([]byte, d.d.span), d.d.size); err != nil {
 			a.say(packKey(p.ref.Digest), "a delta of %s: %v", d.file.Path, err)
 			a.useless(p, d)
 		}

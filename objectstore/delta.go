@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/bits"
+	"slices"
 )
 
 // A delta makes new bytes out of old ones. It is three runs of bytes behind
@@ -35,6 +36,8 @@ type differ struct {
 	shift uint
 	old   []byte
 	ready bool
+
+	before, after scratch // for files, of use to whoever has the differ
 }
 
 // delta appends what makes new out of old. Both are below 2 GiB.
@@ -149,7 +152,7 @@ var errDelta = errors.New("delta does not fit")
 
 // applyDelta makes size new bytes out of old ones. What it makes has yet to be
 // checked; a delta that leads outside of anything is errDelta.
-func applyDelta(delta, old []byte, size int64) ([]byte, error) {
+func applyDelta(to, delta, old []byte, size int64) ([]byte, error) {
 	opsLength, a := binary.Uvarint(delta)
 	if a <= 0 {
 		return nil, errDelta
@@ -161,7 +164,7 @@ func applyDelta(delta, old []byte, size int64) ([]byte, error) {
 	}
 	p := patch{
 		ops: rest[:opsLength], diffs: rest[opsLength : opsLength+diffsLength], literals: rest[opsLength+diffsLength:],
-		old: old, out: make([]byte, 0, size), size: size,
+		old: old, out: slices.Grow(to[:0], int(size)), size: size,
 	}
 	for p.step() {
 	}

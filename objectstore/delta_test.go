@@ -33,7 +33,7 @@ func TestDelta(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			delta := d.delta(nil, []byte(tt.old), []byte(tt.new))
-			got, err := applyDelta(delta, []byte(tt.old), int64(len(tt.new)))
+			got, err := applyDelta(nil, delta, []byte(tt.old), int64(len(tt.new)))
 			if err != nil || string(got) != tt.new {
 				t.Fatalf("it does not come back: %v", err)
 			}
@@ -68,7 +68,7 @@ func TestDelta_edits(t *testing.T) {
 			}
 		}
 		delta := d.delta(nil, old, new)
-		got, err := applyDelta(delta, old, int64(len(new)))
+		got, err := applyDelta(nil, delta, old, int64(len(new)))
 		if err != nil || !bytes.Equal(got, new) {
 			t.Fatalf("old %x, new %x: %v", old, new, err)
 		}
@@ -80,7 +80,7 @@ func FuzzDelta(f *testing.F) {
 	f.Add([]byte(noise(1, 300)), []byte(noise(1, 200)))
 	f.Fuzz(func(t *testing.T, old, new []byte) {
 		var d differ
-		got, err := applyDelta(d.delta(nil, old, new), old, int64(len(new)))
+		got, err := applyDelta(nil, d.delta(nil, old, new), old, int64(len(new)))
 		if err != nil || !bytes.Equal(got, new) {
 			t.Fatal(err)
 		}
@@ -96,7 +96,7 @@ func FuzzApplyDelta(f *testing.F) {
 		if size < 0 || size > maxFrame {
 			t.Skip()
 		}
-		out, err := applyDelta(delta, old, size)
+		out, err := applyDelta(nil, delta, old, size)
 		if err != nil && !errors.Is(err, errDelta) || err == nil && int64(len(out)) != size {
 			t.Fatalf("%d bytes, %v", len(out), err)
 		}
@@ -120,7 +120,7 @@ func BenchmarkDelta(b *testing.B) {
 	b.Run("apply", func(b *testing.B) {
 		b.SetBytes(int64(len(stamped)))
 		for b.Loop() {
-			if _, err := applyDelta(delta, old, int64(len(stamped))); err != nil {
+			if _, err := applyDelta(nil, delta, old, int64(len(stamped))); err != nil {
 				b.Fatal(err)
 			}
 		}

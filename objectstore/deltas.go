@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -33,7 +32,7 @@ func (w *upload) optional(err error) error {
 	return nil
 }
 
-// differs are shared, since each has a table to keep.
+// differs are shared, since each has a table and files to keep.
 var differs = sync.Pool{New: func() any { return new(differ) }}
 
 // differSmall makes the deltas of files that fit into frames. They go into
@@ -53,17 +52,20 @@ func (w *upload) differSmall(ctx context.Context) error {
 	deltas := make([][]byte, len(w.pairs))
 	var kept atomic.Int64
 	err := Fetch(ctx, w.p.Store, w.p.Base, olds, FetchOptions{Workers: w.workers}, func(f release.File, r io.Reader) error {
-		buf := fileBuffers.Get().(*[]byte)
-		defer fileBuffers.Put(buf)
-		old, err := readWhole(r, f.Size, buf)
-		if err != nil {
+		d := differs.Get().(*differ)
+		defer differs.Put(d)
+		old := d.before.room(f.Size)
+		if _, err := io.ReadFull(r, old); err != nil {
+			return err
+		}
+		if _, err := io.Copy(io.Discard, r); err != nil { // only its end is verified
 			return err
 		}
 		for _, i := range byOld[f.Digest] {
 			if kept.Load() > mostDeltas {
 				continue
 			}
-			made, err := w.differFile(w.pairs[i], old)
+			made, err := w.differFile(d, w.pairs[i], old)
 			if err != nil {
 				return err
 			}
@@ -92,36 +94,18 @@ func (w *upload) differSmall(ctx context.Context) error {
 // differFile makes the delta of one small file. It is read again, and not
 // hashed again: a file that is not the one that was read and hashed before is
 // an error.
-func (w *upload) differFile(p pair, old []byte) ([]byte, error) {
+func (w *upload) differFile(d *differ, p pair, old []byte) ([]byte, error) {
 	s, err := w.open(p.file)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
-	buf := fileBuffers.Get().(*[]byte)
-	defer fileBuffers.Put(buf)
-	*buf = slices.Grow((*buf)[:0], int(p.file.Size))[:p.file.Size]
-	if err := s.whole(*buf); err != nil {
+	new := d.after.room(p.file.Size)
+	if err := s.whole(new); err != nil {
 		return nil, err
 	}
-	d := differs.Get().(*differ)
-	defer differs.Put(d)
-	return d.delta(nil, old, *buf), s.unchanged()
+	return d.delta(nil, old, new), s.unchanged()
 }
-
-// readWhole reads a content of some size to its end, into a buffer that grows
-// to it.
-func readWhole(r io.Reader, size int64, buf *[]byte) ([]byte, error) {
-	*buf = slices.Grow((*buf)[:0], int(size))[:size]
-	if _, err := io.ReadFull(r, *buf); err != nil {
-		return nil, err
-	}
-	_, err := io.Copy(io.Discard, r) // only its end is verified
-	return *buf, err
-}
-
-// fileBuffers are for files of up to frameTarget bytes.
-var fileBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // worth: a delta has to save at least half.
 func worth(delta []byte, f BuildFile) bool { return int64(len(delta)) < f.Size/2 }

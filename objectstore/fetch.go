@@ -53,7 +53,10 @@ func Fetch(ctx context.Context, s Store, from *Stored, want []release.File, o Fe
 	if o.Workers <= 0 {
 		o.Workers = fetchWorkers
 	}
-	f := &fetch{s: s, l: from.Layout, m: from.Manifest, o: o, write: write, whole: map[release.Digest]bool{}, working: make(chan struct{}, o.Workers)}
+	f := &fetch{s: s, l: from.Layout, m: from.Manifest, o: o, write: write, whole: map[release.Digest]bool{}, slots: make(chan *slot, o.Workers)}
+	for range o.Workers {
+		f.slots <- new(slot)
+	}
 	f.olds.f = f
 	for len(want) > 0 {
 		if err := f.round(ctx, want); err != nil {
@@ -75,11 +78,17 @@ type fetch struct {
 	write func(f release.File, r io.Reader) error
 	whole map[release.Digest]bool // contents whose deltas are of no use
 
-	olds    storedOlds
-	working chan struct{} // holds one for each frame that is being written
+	olds  storedOlds
+	slots chan *slot // hold what is not in use
 
 	mu     sync.Mutex
 	failed []release.File // guarded by mu: in this round
+}
+
+// slot is the memory that one frame takes on its way. There are only so many,
+// so what is read and not yet written is bounded.
+type slot struct {
+	stored, raw, made scratch
 }
 
 // round fetches contents as long as nothing fails but deltas.
@@ -127,19 +136,21 @@ func (f *fetch) span(ctx context.Context, s span) error {
 			}
 			continue
 		}
-		stored, err := next(body, fr.Offset-at, fr.Size)
-		if broken = ended(err); err != nil && !broken {
-			return errorOr(g.Wait(), err)
-		}
-		at = fr.Offset + fr.Size
-		select { // what is read and not yet written is bounded
-		case f.working <- struct{}{}:
+		var sl *slot
+		select {
+		case sl = <-f.slots:
 		case <-ctx.Done():
 			return errorOr(g.Wait(), ctx.Err())
 		}
+		stored, err := next(body, fr.Offset-at, sl.stored.room(fr.Size))
+		if broken = ended(err); err != nil && !broken {
+			f.slots <- sl
+			return errorOr(g.Wait(), err)
+		}
+		at = fr.Offset + fr.Size
 		g.Go(func() error {
-			left, err := f.frame(ctx, i, stored, want)
-			<-f.working
+			left, err := f.frame(ctx, i, stored, want, sl)
+			f.slots <- sl
 			if errors.Is(err, ErrCorrupt) {
 				err = f.frameAgain(ctx, i, left)
 			}
@@ -149,14 +160,14 @@ func (f *fetch) span(ctx context.Context, s span) error {
 	return g.Wait()
 }
 
-// next skips some bytes and reads the n after them, fewer with an error.
-func next(body io.Reader, skip, n int64) ([]byte, error) {
+// next skips some bytes and fills a buffer with those after them, or a part of
+// it with an error.
+func next(body io.Reader, skip int64, to []byte) ([]byte, error) {
 	if _, err := io.CopyN(io.Discard, body, skip); err != nil {
 		return nil, err
 	}
-	stored := make([]byte, n)
-	got, err := io.ReadFull(body, stored)
-	return stored[:got], err
+	n, err := io.ReadFull(body, to)
+	return to[:n], err
 }
 
 // frameAgain asks for one frame and writes what is wanted of it. What fails
@@ -165,7 +176,7 @@ func (f *fetch) frameAgain(ctx context.Context, i int, want []wanted) error {
 	f.olds.forget()
 	stored, err := f.readFrame(ctx, i)
 	for err == nil && len(want) > 0 {
-		if want, err = f.frame(ctx, i, stored, want); err != nil && len(want) > 0 && len(f.giveUp(want[:1], err)) == 0 {
+		if want, err = f.frame(ctx, i, stored, want, new(slot)); err != nil && len(want) > 0 && len(f.giveUp(want[:1], err)) == 0 {
 			want, err = want[1:], nil
 		}
 	}
@@ -197,14 +208,14 @@ func (f *fetch) giveUp(want []wanted, err error) (left []wanted) {
 }
 
 // frame writes what is wanted of a frame, and returns what it did not write.
-func (f *fetch) frame(ctx context.Context, i int, stored []byte, want []wanted) ([]wanted, error) {
+func (f *fetch) frame(ctx context.Context, i int, stored []byte, want []wanted, sl *slot) ([]wanted, error) {
 	fr := f.l.frames[i]
-	raw, err := unpackFrame(stored, fr.Zstd, fr.Raw)
+	raw, err := unpackFrame(sl.raw.room(fr.Raw), stored, fr.Zstd, fr.Raw)
 	if err != nil {
 		return want, f.corrupt(i, want[0].file, err)
 	}
 	for n, w := range want {
-		part, err := f.make(ctx, w, raw)
+		part, err := f.make(ctx, w, raw, &sl.made)
 		if err != nil {
 			return want[n:], err
 		}
@@ -215,8 +226,9 @@ func (f *fetch) frame(ctx context.Context, i int, stored []byte, want []wanted) 
 	return nil, nil
 }
 
-// make makes what is wanted out of the frame that it is in.
-func (f *fetch) make(ctx context.Context, w wanted, raw []byte) ([]byte, error) {
+// make makes what is wanted out of the frame that it is in: a part of that, or
+// something new in to, where that is not nil.
+func (f *fetch) make(ctx context.Context, w wanted, raw []byte, to *scratch) ([]byte, error) {
 	part := raw[w.at.offset : w.at.offset+w.at.length]
 	if w.delta == nil {
 		return part, nil
@@ -226,17 +238,20 @@ func (f *fetch) make(ctx context.Context, w wanted, raw []byte) ([]byte, error) 
 		if err != nil {
 			return nil, err
 		}
-		return f.apply(w, part, old)
+		return f.apply(w, part, old, to)
 	}
 	old, err := f.o.Old.Read(w.delta.old.Digest, w.delta.from, w.delta.span)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: the version that it is made from cannot be read: %w", w.file.Path, ErrCorrupt, err)
 	}
-	return f.apply(w, part, old)
+	return f.apply(w, part, old, to)
 }
 
-func (f *fetch) apply(w wanted, delta, old []byte) ([]byte, error) {
-	made, err := applyDelta(delta, old, w.delta.size)
+func (f *fetch) apply(w wanted, delta, old []byte, to *scratch) ([]byte, error) {
+	if to == nil {
+		to = new(scratch)
+	}
+	made, err := applyDelta(to.room(w.delta.size), delta, old, w.delta.size)
 	if err != nil {
 		return nil, f.corrupt(w.at.frame, w.file, err)
 	}
@@ -266,7 +281,7 @@ func (f *fetch) readFrame(ctx context.Context, i int) ([]byte, error) {
 		return nil, err
 	}
 	defer body.Close()
-	stored, err := next(body, 0, fr.Size)
+	stored, err := next(body, 0, make([]byte, fr.Size))
 	if err != nil && !ended(err) {
 		return nil, err
 	}

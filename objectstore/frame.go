@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"path"
 	"strings"
 	"sync"
@@ -111,8 +112,9 @@ func dense(raw []byte) bool {
 
 var errFrame = errors.New("frame does not decode")
 
-// unpackFrame is packFrame backwards; raw is how many bytes have to come out.
-func unpackFrame(stored []byte, compressed bool, raw int64) ([]byte, error) {
+// unpackFrame is packFrame backwards; raw is how many bytes have to come out. It
+// puts them into the buffer to where that is large enough, or returns stored.
+func unpackFrame(to, stored []byte, compressed bool, raw int64) ([]byte, error) {
 	if !compressed {
 		if int64(len(stored)) != raw {
 			return nil, fmt.Errorf("%w: %d bytes instead of %d", errFrame, len(stored), raw)
@@ -123,7 +125,10 @@ func unpackFrame(stored []byte, compressed bool, raw int64) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("zstd: %w", err)
 	}
-	out, err := dec.DecodeAll(stored, make([]byte, 0, raw))
+	if int64(cap(to)) < raw {
+		to = make([]byte, 0, raw)
+	}
+	out, err := dec.DecodeAll(stored, to[:0])
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errFrame, err)
 	}
@@ -131,4 +136,15 @@ func unpackFrame(stored []byte, compressed bool, raw int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %d bytes instead of %d", errFrame, len(out), raw)
 	}
 	return out, nil
+}
+
+// scratch is bytes that are needed for a moment, again and again.
+type scratch []byte
+
+// room is n bytes with something in them, until it is asked for others.
+func (s *scratch) room(n int64) []byte {
+	if int64(cap(*s)) < n {
+		*s = make([]byte, 1<<bits.Len64(uint64(n-1)))
+	}
+	return (*s)[:n]
 }

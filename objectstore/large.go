@@ -121,13 +121,13 @@ func (f *fetch) pieces(ctx context.Context, steps []wanted) ([]byte, error) {
 		return nil, err
 	}
 	fr := f.l.frames[i]
-	raw, err := unpackFrame(stored, fr.Zstd, fr.Raw)
+	raw, err := unpackFrame(nil, stored, fr.Zstd, fr.Raw)
 	if err != nil {
 		return nil, f.corrupt(i, file, err)
 	}
 	var all []byte
 	for _, w := range steps {
-		part, err := f.make(ctx, w, raw)
+		part, err := f.make(ctx, w, raw, nil)
 		if err != nil {
 			return nil, err
 		}

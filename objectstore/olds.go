@@ -82,7 +82,7 @@ func (o *storedOlds) fetch(ctx context.Context, i int, file release.File) ([]byt
 		return nil, err
 	}
 	fr := o.f.l.frames[i]
-	raw, err := unpackFrame(stored, fr.Zstd, fr.Raw)
+	raw, err := unpackFrame(nil, stored, fr.Zstd, fr.Raw)
 	if err != nil {
 		return nil, o.f.corrupt(i, file, err)
 	}

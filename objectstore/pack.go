@@ -142,7 +142,7 @@ func ReadPack(pack []byte) ([]PackEntry, error) {
 	}
 	var out []PackEntry
 	for i, f := range idx.Frames {
-		raw, err := unpackFrame(pack[f.Offset:f.Offset+f.Size], f.Zstd, f.Raw)
+		raw, err := unpackFrame(nil, pack[f.Offset:f.Offset+f.Size], f.Zstd, f.Raw)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("%w: frame %d: %w", ErrCorrupt, i, err)
