@@ -16,13 +16,15 @@ import (
 	"relman/release"
 )
 
-// PackCache wraps a store so that the packs of what was published last from
-// this machine are at hand: the next publisher makes deltas out of them without
-// fetching them. Losing it costs time only, and nothing in it is believed: what
-// comes out of a pack is verified whoever gave it.
+// PackCache wraps a store so that what was published last from this machine is
+// at hand: the next publisher knows what the base has, and makes deltas out of
+// its packs, without fetching anything. Losing it costs time only. What comes
+// out of a pack is verified whoever gave it; manifests and layouts are kept with
+// a sum.
 type PackCache struct {
 	Store
-	dir string
+	dir   string
+	stamp string
 
 	mu   sync.Mutex
 	used int64 // guarded by mu: bytes in it; negative before anybody counted
@@ -31,22 +33,52 @@ type PackCache struct {
 // mostCached bounds a cache of packs. What is beyond it is fetched.
 const mostCached = 1 << 30
 
-// NewPackCache keeps packs in a directory.
-func NewPackCache(s Store, dir string) *PackCache { return &PackCache{Store: s, dir: dir, used: -1} }
+// NewPackCache keeps packs in a directory of one site. Layouts are at hand as
+// long as stamp is the same: it changes whenever they may have changed in the
+// store.
+func NewPackCache(s Store, dir, stamp string) *PackCache {
+	return &PackCache{Store: s, dir: dir, stamp: stamp, used: -1}
+}
 
-func (c *PackCache) path(key string) (string, bool) {
-	name := filepath.Base(key)
-	return filepath.Join(c.dir, name), strings.HasPrefix(key, "packs/")
+// path is where an object is kept, "" for nowhere.
+func (c *PackCache) path(key string) (path string, pack bool) {
+	dir, name := filepath.Split(key)
+	switch {
+	case strings.HasPrefix(key, "packs/"):
+		return filepath.Join(c.dir, name), true
+	case name == manifestName:
+		return filepath.Join(c.dir, filepath.Base(dir)+".manifest"), false
+	case name == layoutName:
+		return filepath.Join(c.dir, filepath.Base(dir)+".layout-"+c.stamp), false
+	}
+	return "", false
 }
 
 // Get is Store.
 func (c *PackCache) Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
-	if path, ok := c.path(key); ok && length >= 0 {
-		if r := openPart(path, offset, length); r != nil {
-			return r, nil
+	switch path, pack := c.path(key); {
+	case path == "":
+	case pack:
+		if length >= 0 {
+			if r := openPart(path, offset, length); r != nil {
+				return r, nil
+			}
+		}
+	case offset == 0 && length < 0:
+		if body, err := os.ReadFile(path); err == nil {
+			if body, ok := summed(body); ok {
+				return io.NopCloser(bytes.NewReader(body)), nil
+			}
+			_ = os.Remove(path) // it is of no use, there or not
 		}
 	}
 	return c.Store.Get(ctx, key, offset, length)
+}
+
+// summed is what stands behind its sum.
+func summed(b []byte) (body []byte, ok bool) {
+	n := len(release.Digest{})
+	return b[min(n, len(b)):], len(b) > n && release.Digest(b[:n]) == release.Sum(b[n:])
 }
 
 // openPart is a part of a cached pack, nil when it is not there. One that is
@@ -79,12 +111,31 @@ func (s *section) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Put is Store. A pack that cannot be kept is no fault of the store.
+// Put is Store. What cannot be kept is no fault of the store. A pack that is
+// kept already was on its way to the store before: it is looked for first, so
+// that nothing is sent twice.
 func (c *PackCache) Put(ctx context.Context, key string, body []byte, create bool) error {
-	if path, ok := c.path(key); ok && c.room(int64(len(body))) {
+	path, pack := c.path(key)
+	if pack && create {
+		if kept, err := os.Stat(path); err == nil && kept.Size() == int64(len(body)) {
+			switch info, err := c.Store.Stat(ctx, key); {
+			case err == nil && info.Size == int64(len(body)):
+				return fmt.Errorf("put %s: %w", key, ErrExists)
+			case err != nil && !errors.Is(err, ErrNotFound):
+				return err
+			}
+		}
+	}
+	fits := path != "" && c.room(int64(len(body)))
+	if fits && pack {
 		_ = c.keep(path, body)
 	}
-	return c.Store.Put(ctx, key, body, create)
+	err := c.Store.Put(ctx, key, body, create)
+	if fits && !pack && err == nil {
+		sum := release.Sum(body)
+		_ = c.keep(path, append(sum[:], body...))
+	}
+	return err
 }
 
 // room counts n more bytes if they fit.
@@ -145,13 +196,15 @@ func (c *PackCache) keep(path string, body []byte) (err error) {
 	return nil
 }
 
-// Prune removes packs that no given layout refers to.
-func (c *PackCache) Prune(keep ...*Layout) error {
+// Prune removes packs that a layout does not refer to, and what is kept of
+// releases but for these.
+func (c *PackCache) Prune(l *Layout, keep ...release.ID) error {
 	used := map[string]bool{}
-	for _, l := range keep {
-		for _, p := range l.packs {
-			used[packName(p.Digest)] = true
-		}
+	for _, p := range l.packs {
+		used[packName(p.Digest)] = true
+	}
+	for _, id := range keep {
+		used[string(id)+".manifest"], used[string(id)+".layout-"+c.stamp] = true, true
 	}
 	entries, err := os.ReadDir(c.dir)
 	if errors.Is(err, fs.ErrNotExist) {

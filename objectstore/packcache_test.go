@@ -12,7 +12,7 @@ import (
 // store; a cache that is wrong costs the deltas only, and is forgotten.
 func TestPackCache(t *testing.T) {
 	st, dir := &counted{Store: NewMemory()}, filepath.Join(t.TempDir(), "packs")
-	cache := NewPackCache(st, dir)
+	cache := NewPackCache(st, dir, "")
 	old, new := versions()
 	first, base := publish(t, cache, nil, 1, write(t, old))
 	if err := cache.Prune(first.Layout()); err != nil {
@@ -41,7 +41,7 @@ func TestPackCache(t *testing.T) {
 	for name := range new2 {
 		new2[name] += "once more"
 	}
-	_, s = publish(t, NewPackCache(st, dir), s, 3, write(t, new2))
+	_, s = publish(t, NewPackCache(st, dir, ""), s, 3, write(t, new2))
 	wantContents(t, st, s, new2)
 	for _, e := range entries {
 		if raw, err := os.ReadFile(filepath.Join(dir, e.Name())); err == nil && string(raw) == "not a pack" {
@@ -53,7 +53,7 @@ func TestPackCache(t *testing.T) {
 // TestPackCache_full: what cannot be kept is stored all the same.
 func TestPackCache_full(t *testing.T) {
 	dir := t.TempDir()
-	cache := NewPackCache(NewMemory(), dir)
+	cache := NewPackCache(NewMemory(), dir, "")
 	cache.used = mostCached
 	files := map[string]string{"a.html": "<p>a</p>"}
 	_, s := publish(t, cache, nil, 1, write(t, files))
@@ -66,14 +66,19 @@ func TestPackCache_full(t *testing.T) {
 // TestPackCache_unreadable: what cannot be read is as if it were not there.
 func TestPackCache_unreadable(t *testing.T) {
 	st, dir := NewMemory(), t.TempDir()
-	cache := NewPackCache(st, dir)
+	cache := NewPackCache(st, dir, "")
 	_, base := publish(t, cache, nil, 1, write(t, map[string]string{"a.html": page(1, "one")}))
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 1 {
-		t.Fatalf("%d packs are kept: %v", len(entries), err)
+	if err != nil || len(entries) != 3 {
+		t.Fatalf("%d objects are kept: %v", len(entries), err)
 	}
-	name := filepath.Join(dir, entries[0].Name())
-	if err := errors.Join(os.Remove(name), os.Mkdir(name, 0o755)); err != nil {
+	for _, e := range entries {
+		name := filepath.Join(dir, e.Name())
+		if err := errors.Join(os.Remove(name), os.Mkdir(name, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if base, err = Load(t.Context(), cache, "www", base.Manifest.ID(), base.Manifest.Digest()); err != nil {
 		t.Fatal(err)
 	}
 	files := map[string]string{"a.html": page(1, "two")}
@@ -87,7 +92,7 @@ func TestPackCache_onlyHere(t *testing.T) {
 	old := noise(200, maxFrame+maxFrame/4)
 	for _, lost := range []bool{false, true} {
 		st := NewMemory()
-		cache := NewPackCache(st, t.TempDir())
+		cache := NewPackCache(st, t.TempDir(), "")
 		_, base := publish(t, cache, nil, 1, write(t, map[string]string{"big.bin": old}))
 		if lost {
 			for _, p := range base.Layout.packs {
@@ -116,5 +121,51 @@ func TestSection(t *testing.T) {
 	defer s.Close()
 	if _, err := s.Read(make([]byte, 10)); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("reading a directory: %v", err)
+	}
+}
+
+// TestPackCache_load: a base that was published from here is read from here,
+// unless it was damaged or the store has been swept since.
+func TestPackCache_load(t *testing.T) {
+	st, dir := &counted{Store: NewMemory()}, t.TempDir()
+	_, base := publish(t, NewPackCache(st, dir, "1"), nil, 1, write(t, map[string]string{"a.html": page(1, "one")}))
+	gets := func(stamp string) int {
+		t.Helper()
+		before := st.gets
+		if _, err := Load(t.Context(), NewPackCache(st, dir, stamp), "www", base.Manifest.ID(), base.Manifest.Digest()); err != nil {
+			t.Fatal(err)
+		}
+		return st.gets - before
+	}
+	if n := gets("1"); n != 0 {
+		t.Errorf("nothing changed: %d requests", n)
+	}
+	if n := gets("2"); n != 1 {
+		t.Errorf("the store was swept: %d requests, want one for the layout", n)
+	}
+	name := filepath.Join(dir, string(base.Manifest.ID())+".manifest")
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[len(raw)/2] ^= 1
+	if err := os.WriteFile(name, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n := gets("1"); n != 1 {
+		t.Errorf("the manifest is damaged: %d requests, want one for it", n)
+	}
+}
+
+// TestPackCache_resumed: a pack that was on its way before is looked for, one
+// that is new is not.
+func TestPackCache_resumed(t *testing.T) {
+	st, dir := &counted{Store: NewMemory()}, t.TempDir()
+	files := map[string]string{"a.html": page(1, "one")}
+	first, _ := publish(t, NewPackCache(st, dir, ""), nil, 1, write(t, files))
+	puts := st.puts
+	again, _ := publish(t, NewPackCache(st, dir, ""), nil, 1, write(t, files))
+	if st.puts-puts != 2 || again.Stats.UploadedBytes != 0 || first.Stats.UploadedBytes == 0 {
+		t.Errorf("%d objects were sent again, layout and manifest are 2; %+v", st.puts-puts, again.Stats)
 	}
 }

@@ -71,24 +71,24 @@ func (s *S3) Put(ctx context.Context, key string, body []byte, create bool) erro
 	if err := checkSize(key, body); err != nil {
 		return err
 	}
-	if create {
-		// The condition alone decides, but it decides after the body was sent,
-		// and a publisher that starts again finds most packs there: so the
-		// object is looked for first. That also serves stores that do not know
-		// the condition. Where two writers race past it there, they write the
-		// same bytes: keys are digests of contents.
-		if _, err := s.Stat(ctx, key); err == nil {
-			return fmt.Errorf("put %s (%s): %w", key, s.url, ErrExists)
-		} else if !errors.Is(err, ErrNotFound) {
-			return err
+	if !create {
+		return s.translate(ctx, "put", key, s.put(ctx, key, body, false))
+	}
+	if !s.unconditional.Load() {
+		err := s.put(ctx, key, body, true)
+		if minio.ToErrorResponse(err).Code != "NotImplemented" {
+			return s.translate(ctx, "put", key, err)
 		}
-	}
-	err := s.put(ctx, key, body, create && !s.unconditional.Load())
-	if create && minio.ToErrorResponse(err).Code == "NotImplemented" {
 		s.unconditional.Store(true)
-		err = s.put(ctx, key, body, false)
 	}
-	return s.translate(ctx, "put", key, err)
+	// Where two writers race past this, they write the same bytes: keys are
+	// digests of contents.
+	if _, err := s.Stat(ctx, key); err == nil {
+		return fmt.Errorf("put %s (%s): %w", key, s.url, ErrExists)
+	} else if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return s.translate(ctx, "put", key, s.put(ctx, key, body, false))
 }
 
 func (s *S3) put(ctx context.Context, key string, body []byte, condition bool) error {

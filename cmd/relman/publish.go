@@ -205,8 +205,11 @@ func (p *publisher) open(ctx context.Context) error {
 		}
 		p.u.progress.set(n.Bytes, n.AllBytes, text)
 	}}
+	if !p.o.noCache {
+		p.openCaches()
+	}
 	if a := p.v.Active; a.Exists() && !p.o.full {
-		base, err := objectstore.Load(ctx, p.s.store, p.s.site, a.Value.Release, a.Value.Manifest)
+		base, err := objectstore.Load(ctx, p.objects.Store, p.s.site, a.Value.Release, a.Value.Manifest)
 		switch {
 		case errors.Is(err, objectstore.ErrNotFound) || errors.Is(err, objectstore.ErrCorrupt):
 			// The nodes hold it all the same, and this publish mends it for the
@@ -217,9 +220,6 @@ func (p *publisher) open(ctx context.Context) error {
 		default:
 			p.objects.Base = base
 		}
-	}
-	if !p.o.noCache {
-		p.openCaches()
 	}
 	return nil
 }
@@ -236,7 +236,10 @@ func (p *publisher) openCaches() {
 		return
 	}
 	p.objects.Cache = objectstore.OpenCache(filepath.Join(caches, "relman", "digests", release.Sum([]byte(dir)).Hex()[:24]+".json"))
-	p.packs = objectstore.NewPackCache(p.objects.Store, filepath.Join(caches, "relman", "packs", string(p.s.site)))
+	// Another store of a site with this name has other layouts.
+	name := string(p.s.site) + "-" + release.Sum([]byte(p.s.at)).Hex()[:12]
+	stamp := fmt.Sprint(p.v.GC.Mod) // a sweep rewrites layouts
+	p.packs = objectstore.NewPackCache(p.objects.Store, filepath.Join(caches, "relman", "packs", name), stamp)
 	p.objects.Store = p.packs
 }
 
@@ -245,7 +248,7 @@ func (p *publisher) saveCaches() {
 	if p.packs == nil || p.o.dryRun {
 		return
 	}
-	if err := errors.Join(p.objects.Cache.Save(), p.packs.Prune(p.sent.Layout())); err != nil {
+	if err := errors.Join(p.objects.Cache.Save(), p.packs.Prune(p.sent.Layout(), p.v.Active.Value.Release)); err != nil {
 		p.s.log.Warn("the next publish takes longer", "error", err)
 	}
 }

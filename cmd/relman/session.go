@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -23,6 +24,7 @@ type session struct {
 	site   release.Site
 	store  objectstore.Store // nil until openStore
 	url    string            // of the store, "" for the one that the cluster names
+	at     string            // its URL, whoever named it, from openStore on
 	log    *slog.Logger
 	by     string // who asks
 }
@@ -88,7 +90,7 @@ func (s *session) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.store = objectstore.Retry(st, s.log)
+	s.store, s.at = objectstore.Retry(st, s.log), cmp.Or(s.url, info.Store)
 	return nil
 }
 
