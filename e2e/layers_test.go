@@ -23,7 +23,7 @@ func layers() []layer {
 		{"go.etcd.io/etcd/server", []string{"cluster/embedded/"}, "only cluster/embedded runs an etcd server"},
 		{"go.etcd.io/etcd", []string{"cluster/"}, "only package cluster talks to etcd"},
 		{"go.uber.org/zap", []string{"cluster/"}, "relman logs with slog; zap is only how etcd is told to be quiet"},
-		{"github.com/minio", []string{"objectstore/s3"}, "only objectstore/s3.go imports the S3 client"},
+		{"github.com/minio", []string{"objectstore/s3"}, "only objectstore/s3*.go import the S3 client"},
 		{"github.com/versity", []string{"objectstore/embedded/"}, "only objectstore/embedded runs an S3 server"},
 		{"github.com/aws", []string{"objectstore/embedded/"}, "the S3 client is minio-go; versitygw brings this one"},
 		{"github.com/spf13", []string{"cmd/"}, "flags and configuration belong to cmd"},

@@ -118,7 +118,7 @@ func (c *PackCache) Put(ctx context.Context, key string, body []byte, create boo
 	path, pack := c.path(key)
 	if pack && create {
 		if kept, err := os.Stat(path); err == nil && kept.Size() == int64(len(body)) {
-			switch info, err := c.Store.Stat(ctx, key); {
+			switch info, err := c.Stat(ctx, key); {
 			case err == nil && info.Size == int64(len(body)):
 				return fmt.Errorf("put %s: %w", key, ErrExists)
 			case err != nil && !errors.Is(err, ErrNotFound):
