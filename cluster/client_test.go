@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -152,13 +151,13 @@ func TestSites(t *testing.T) {
 func TestRegister(t *testing.T) {
 	w := newWorld(t, dial(t))
 	ctx := within(t, 20*time.Second)
-	m, err := w.c.BeginUpload(ctx, w.site, "01REQ", "host-1")
+	m, err := w.c.BeginUpload(ctx, w.site, "01REQ", "host-1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.until("marker", UploadKey(w.site, "01REQ"), func(p Pair) bool { return strings.Contains(p.Value, `"host":"host-1"`) })
 	calls := 0
-	got, err := w.c.Register(ctx, w.site, "01REQ", func(seq uint64) (release.ID, ReleaseRecord, error) {
+	got, err := w.c.Register(ctx, m, func(seq uint64) (release.ID, ReleaseRecord, error) {
 		if calls++; calls == 1 { // another publisher is faster
 			other := record(seq)
 			other.Request = "01OTHER"
@@ -175,7 +174,7 @@ func TestRegister(t *testing.T) {
 		t.Errorf("record %+v", r)
 	}
 	stop := errors.New("stop")
-	if _, err := w.c.Register(ctx, w.site, "01REQ", func(uint64) (release.ID, ReleaseRecord, error) { return "", ReleaseRecord{}, stop }); !errors.Is(err, stop) {
+	if _, err := w.c.Register(ctx, m, func(uint64) (release.ID, ReleaseRecord, error) { return "", ReleaseRecord{}, stop }); !errors.Is(err, stop) {
 		t.Errorf("error %v", err)
 	}
 	if err := m.Close(ctx); err != nil {
@@ -183,34 +182,14 @@ func TestRegister(t *testing.T) {
 	}
 	w.until("marker", UploadKey(w.site, "01REQ"), gone)
 	build := func(seq uint64) (release.ID, ReleaseRecord, error) { return id(seq), record(seq), nil }
-	if _, err := w.c.Register(ctx, w.site, "01REQ", build); RefusedBy(err) != ClassUploadExpired {
+	if _, err := w.c.Register(ctx, m, build); RefusedBy(err) != ClassUploadExpired {
 		t.Errorf("without a marker: %v", err)
 	}
-	if _, err := w.c.Register(ctx, "nowhere", "01REQ", build); !errors.Is(err, ErrNotFound) {
+	if _, err := w.c.Register(ctx, &UploadMarker{Site: "nowhere", Request: "01REQ"}, build); !errors.Is(err, ErrNotFound) {
 		t.Errorf("no such site: %v", err)
 	}
-	if _, err := w.c.BeginUpload(ctx, "nowhere", "01REQ", "h"); err == nil {
+	if _, err := w.c.BeginUpload(ctx, "nowhere", "01REQ", "h", nil); err == nil {
 		t.Error("a marker for a site that does not exist")
-	}
-}
-
-func TestRegister_waitsForASweep(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, dialAt(t, clustertest.Own(t).ClientURL(), nil))
-	w.put(GCKey, encode(GC{Gen: 1, Phase: GCSweep, Since: day}))
-	w.put(UploadKey(w.site, "01REQ"), "{}")
-	build := func(seq uint64) (release.ID, ReleaseRecord, error) { return id(seq), record(seq), nil }
-	if _, err := w.c.Register(within(t, 100*time.Millisecond), w.site, "01REQ", build); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "sweep") {
-		t.Errorf("during a sweep: %v", err)
-	}
-	done := make(chan error, 1)
-	go func() {
-		_, err := w.c.Register(within(t, 20*time.Second), w.site, "01REQ", build)
-		done <- err
-	}()
-	w.put(GCKey, encode(GC{Gen: 2, Phase: GCIdle, Since: day}))
-	if err := await(t, "the registration", done); err != nil {
-		t.Error(err)
 	}
 }
 

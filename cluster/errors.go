@@ -46,6 +46,7 @@ const (
 	ClassNotLive        Class = "E_NOT_LIVE"
 	ClassExists         Class = "E_EXISTS"
 	ClassSweeping       Class = "E_SWEEPING"
+	ClassUploading      Class = "E_UPLOADING"
 	ClassUploadExpired  Class = "E_UPLOAD_EXPIRED"
 	ClassDuplicateNode  Class = "E_DUPLICATE_NODE"
 	ClassNoRelease      Class = "E_NO_RELEASE"

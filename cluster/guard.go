@@ -48,6 +48,11 @@ func created(key string, rev int64, c Class) Guard {
 // absent: key does not exist.
 func absent(key string, c Class) Guard { return Guard{Key: key, Field: Create, Class: c} }
 
+// allAbsent: there is no key under prefix.
+func allAbsent(prefix string, c Class) Guard {
+	return Guard{Key: prefix, Prefix: true, Field: Create, Class: c}
+}
+
 // present: key exists.
 func present(key string, c Class) Guard { return Guard{Key: key, Field: Create, Not: true, Class: c} }
 
@@ -101,6 +106,8 @@ func (g Guard) reason(found string) string {
 	switch {
 	case g.Prefix && found == "":
 		return fmt.Sprintf("there is no claim under %s", key)
+	case g.Prefix && g.Field == Create:
+		return fmt.Sprintf("there are keys under %s: %s", key, found)
 	case g.Prefix:
 		return fmt.Sprintf("not every claim under %s is %q: %s", key, g.Value, found)
 	case found == "":

@@ -3,24 +3,25 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"time"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"relman/release"
 )
 
-// Register makes a release part of its site (T1): build stores the manifest
-// of the release with a sequence number and says its id and record. When
-// another release took that number first, build is called again with the next.
+// Register makes what was uploaded under a marker a release of its site (T1):
+// build stores the manifest of the release with a sequence number and says its
+// id and record. When another release took that number first, build is called
+// again with the next.
 //
-// It waits for a sweep of the store that is under way. A *Refusal with
-// ClassSweeping says that one began meanwhile: what was uploaded has to be
-// looked at again; one with ClassUploadExpired, that the upload's marker has
-// run out, which comes to the same.
-func (c *Client) Register(ctx context.Context, site release.Site, req RequestID, build func(seq uint64) (release.ID, ReleaseRecord, error)) (release.ID, error) {
+// A *Refusal with ClassSweeping says that a sweep of the store has begun since
+// the marker was put up, and one with ClassUploadExpired, that the marker has
+// run out. Either way nothing that is known of the store holds any longer: the
+// upload has to be done again under a new marker.
+func (c *Client) Register(ctx context.Context, m *UploadMarker, build func(seq uint64) (release.ID, ReleaseRecord, error)) (release.ID, error) {
 	for {
-		seq, gc, err := c.turn(ctx, site)
+		seq, err := getEntry[uint64](ctx, c, SeqKey(m.Site))
+		if err == nil && !seq.Exists() {
+			err = fmt.Errorf("site %s: %w", m.Site, ErrNotFound)
+		}
 		if err != nil {
 			return "", err
 		}
@@ -28,8 +29,8 @@ func (c *Client) Register(ctx context.Context, site release.Site, req RequestID,
 		if err != nil {
 			return "", err
 		}
-		rec.Request = req
-		_, err = c.Commit(ctx, Register(site, seq, gc, id, rec))
+		rec.Request = m.Request
+		_, err = c.Commit(ctx, Register(m.Site, seq, m.GC, id, rec))
 		if RefusedBy(err) == ClassConflict {
 			continue
 		}
@@ -37,34 +38,5 @@ func (c *Client) Register(ctx context.Context, site release.Site, req RequestID,
 			return "", err
 		}
 		return id, nil
-	}
-}
-
-// turn reads the site's last sequence number while no sweep is under way.
-func (c *Client) turn(ctx context.Context, site release.Site) (Entry[uint64], Entry[GC], error) {
-	const look = time.Second
-	what := "register a release of " + string(site)
-	for {
-		r, err := c.read(ctx, what, clientv3.OpGet(SeqKey(site)), clientv3.OpGet(GCKey))
-		if err != nil {
-			return Entry[uint64]{}, Entry[GC]{}, err
-		}
-		seq, err := entryAt[uint64](r, 0)
-		if err != nil {
-			return seq, Entry[GC]{}, fmt.Errorf("%s: %w", what, err)
-		}
-		if !seq.Exists() {
-			return seq, Entry[GC]{}, fmt.Errorf("site %s: %w", site, ErrNotFound)
-		}
-		gc, err := entryAt[GC](r, 1)
-		if err != nil {
-			return seq, gc, fmt.Errorf("%s: %w", what, err)
-		}
-		if gc.Value.Phase != GCSweep {
-			return seq, gc, nil
-		}
-		if !sleep(ctx, jittered(look)) {
-			return seq, gc, fmt.Errorf("%s: a sweep of the store is under way since %s: %w", what, gc.Value.Since.Format(time.RFC3339), ctx.Err())
-		}
 	}
 }

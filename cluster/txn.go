@@ -70,8 +70,8 @@ func CreateSite(site release.Site, p Policy, catalog Entry[Catalog]) Txn {
 }
 
 // Register is T1: the release is complete in the store, and from now on part
-// of the site. gc was read, idle, after the last look at the store, so that no
-// sweep can have come in between.
+// of the site. gc was read, idle, before the first look at the store: since then no
+// sweep has begun.
 func Register(site release.Site, seq Entry[uint64], gc Entry[GC], id release.ID, r ReleaseRecord) Txn {
 	return Txn{
 		Name: fmt.Sprintf("register %s of %s", id, site),

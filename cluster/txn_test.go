@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +66,75 @@ var txnTests = []struct {
 			{"a sweep began", func(w *world) { w.put(GCKey, encode(GC{Gen: 1, Phase: GCIdle, Since: day})) }, ClassSweeping},
 			{"the upload's marker ran out", func(w *world) { w.del(UploadKey(w.site, "01REQ")) }, ClassUploadExpired},
 		},
+	},
+	{
+		name: "T17a begin a sweep",
+		prepare: func(w *world) {
+			w.del(uploadsPrefix, clientv3.WithPrefix())
+			w.idleAfter()
+		},
+		make: func(w *world) Txn {
+			return BeginSweep(w.view().GC, GC{Gen: 99, Phase: GCIdle, Since: day, By: "op", ID: "01SWEEP", Holds: 7})
+		},
+		check: func(w *world, rev int64) {
+			gen := w.view().GC.Value.Gen
+			w.wantValue(GCKey, fmt.Sprintf(`{"gen":%d,"phase":"sweep","since":"2026-11-22T19:58:00Z","by":"op","id":"01SWEEP"}`, gen))
+			w.wantMod(GCKey, rev)
+		},
+		breaches: []breach{
+			{"another sweep began", func(w *world) { w.put(GCKey, encode(GC{Phase: GCSweep})) }, ClassSweeping},
+			{"a publisher is at work", func(w *world) { w.put(UploadKey("elsewhere", "01OTHER"), `{"host":"ci-1"}`) }, ClassUploading},
+		},
+	},
+	{
+		name:    "T17 hold a sweep",
+		prepare: func(w *world) { w.sweeping() },
+		make:    func(w *world) Txn { return HoldSweep(w.view().GC) },
+		check: func(w *world, rev int64) {
+			w.wantMod(GCKey, rev)
+			if g := w.view().GC.Value; g.Holds != 1 || g.Phase != GCSweep {
+				w.t.Errorf("held as %+v", g)
+			}
+		},
+		breaches: []breach{{"taken over", func(w *world) { w.again(GCKey) }, ClassSweeping}},
+	},
+	{
+		name: "T17b forget",
+		prepare: func(w *world) {
+			w.sweeping()
+			w.put(ReleaseKey(w.site, id(3)), encode(record(3)))
+			w.put(ReleaseKey(w.site, id(4)), encode(record(4)))
+		},
+		make: func(w *world) Txn {
+			v := w.view()
+			return Forget(v.GC, v, []release.ID{id(3), id(4)})
+		},
+		check: func(w *world, rev int64) {
+			if n := len(w.view().Releases); n != 2 {
+				w.t.Errorf("%d releases are left, want the 2 others", n)
+			}
+			w.wantMod(GCKey, rev)
+		},
+		breaches: []breach{
+			{"taken over", func(w *world) { w.again(GCKey) }, ClassSweeping},
+			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
+			{"a rollout started", func(w *world) { w.again(RolloutKey(w.site)) }, ClassRolloutChanged},
+			{"somebody asked", func(w *world) { w.again(DesiredKey(w.site)) }, ClassConflict},
+			{"the first is gone", func(w *world) { w.del(ReleaseKey(w.site, id(3))) }, ClassReleaseGone},
+			{"the second was made anew", func(w *world) { w.anew(ReleaseKey(w.site, id(4))) }, ClassReleaseGone},
+		},
+	},
+	{
+		name:    "T17c end a sweep",
+		prepare: func(w *world) { w.sweeping() },
+		make:    func(w *world) Txn { return EndSweep(w.view().GC, day.Add(time.Hour)) },
+		check: func(w *world, rev int64) {
+			w.wantMod(GCKey, rev)
+			if g := w.view().GC.Value; g.Phase != GCIdle || g.ID != "01SWEEP" || !g.Since.Equal(day.Add(time.Hour)) {
+				w.t.Errorf("ended as %+v", g)
+			}
+		},
+		breaches: []breach{{"it went on", func(w *world) { w.again(GCKey) }, ClassSweeping}},
 	},
 	{
 		name: "T2 request",
@@ -358,6 +429,21 @@ func TestTxn_eachGuardMatters(t *testing.T) {
 
 // plain is a guard without what differs between worlds: its place and class.
 func (w *world) plain(i int, g Guard) Guard { return Guard{Rev: int64(i), Class: g.Class} }
+
+// sweeping has a sweep under way, until the test ends.
+func (w *world) sweeping() {
+	w.put(GCKey, encode(GC{Gen: 5, Phase: GCSweep, Since: day, By: "op", ID: "01SWEEP"}))
+	w.idleAfter()
+}
+
+// idleAfter leaves no sweep to the tests that share the member.
+func (w *world) idleAfter() {
+	w.t.Cleanup(func() {
+		if _, err := w.c.kv.Put(context.WithoutCancel(w.t.Context()), GCKey, encode(GC{Gen: 6, Phase: GCIdle})); err != nil {
+			w.t.Error(err)
+		}
+	})
+}
 
 func (w *world) wantMod(key string, rev int64) {
 	w.t.Helper()

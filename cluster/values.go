@@ -226,9 +226,12 @@ type Progress struct {
 
 // GC is the state of the store's sweep; a registration never crosses one.
 type GC struct {
-	Gen   int       `json:"gen"`
+	Gen   int       `json:"gen"`   // counts sweeps
 	Phase string    `json:"phase"` // GCIdle or GCSweep
-	Since time.Time `json:"since"`
+	Since time.Time `json:"since"` // of the phase
+	By    string    `json:"by,omitempty"`
+	ID    string    `json:"id,omitempty"`    // ULID of the sweep, or of the last one
+	Holds int       `json:"holds,omitempty"` // how often its owner has shown that it goes on
 }
 
 // The phases of GC.

@@ -197,12 +197,12 @@ func (c *etcdWorld) until(what string, is func(*cluster.View) bool) {
 func (c *etcdWorld) publish() release.ID {
 	c.Helper()
 	ctx, req := c.Context(), cluster.NewRequestID()
-	up, err := c.client.BeginUpload(ctx, c.site, req, "here")
+	up, err := c.client.BeginUpload(ctx, c.site, req, "here", nil)
 	if err != nil {
 		c.Fatal(err)
 	}
 	defer func() { _ = up.Close(ctx) }()
-	id, err := c.client.Register(ctx, c.site, req, func(seq uint64) (release.ID, cluster.ReleaseRecord, error) {
+	id, err := c.client.Register(ctx, up, func(seq uint64) (release.ID, cluster.ReleaseRecord, error) {
 		d := release.Sum(fmt.Append(nil, c.site, seq))
 		return release.NewID(seq, d), cluster.ReleaseRecord{Manifest: d}, nil
 	})
