@@ -147,21 +147,15 @@ func (p *publisher) prepare(ctx context.Context) (outcome, error) {
 	out := *outcomeOf(p.v)
 	out.State = ""
 	began := time.Now()
-	var err error
-	// Reading the base takes as long as reading the build's names. What is wrong
-	// with the build comes first.
-	opened := make(chan error, 1)
-	go func() { opened <- p.open(ctx) }()
-	p.build, err = objectstore.Scan(ctx, p.o.dir, p.o.scan)
-	if err = cmp.Or(err, <-opened); err != nil {
-		return out, err
-	}
 	p.d = p.s.desired(cluster.Publish, "", p.o.message, p.o.askOptions)
 	p.d.Hold = p.o.hold
+	defer p.unmark(ctx)
+	if err := p.look(ctx); err != nil {
+		return out, err
+	}
 	if p.o.dryRun {
 		return p.dryRun(ctx, out, began)
 	}
-	defer p.unmark(ctx)
 	if err := p.upload(ctx); err != nil {
 		return out, err
 	}
@@ -174,6 +168,7 @@ func (p *publisher) prepare(ctx context.Context) (outcome, error) {
 		p.u.end("UNCHANGED", fmt.Sprintf("%s = %s: %s, all as in the build", p.s.site, out.Active, plural(out.Upload.Files, "file")))
 		return out, nil
 	}
+	var err error
 	if p.d.Release, err = p.register(ctx); err != nil {
 		return out, err
 	}
@@ -193,10 +188,32 @@ func (p *publisher) stillSo(ctx context.Context) error {
 	return nil
 }
 
-// open opens the store and reads the base: the release that is active.
+// look reads the names of the build and, at the same time since it takes as
+// long, the base. What is wrong with the build comes first, and at once.
+func (p *publisher) look(ctx context.Context) (err error) {
+	octx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	opened := make(chan error, 1)
+	go func() { opened <- p.open(octx) }()
+	if p.build, err = objectstore.Scan(ctx, p.o.dir, p.o.scan); err != nil {
+		cancel()
+	}
+	return cmp.Or(err, <-opened)
+}
+
+// open puts up the marker that keeps a sweep away, opens the store, and reads
+// the base: the release that is active. Nothing that was known of the store
+// before the marker stood is used.
 func (p *publisher) open(ctx context.Context) error {
+	if err := p.mark(ctx); err != nil {
+		return err
+	}
 	if err := p.s.openStore(ctx); err != nil {
 		return err
+	}
+	a, gc := p.v.Active, p.v.GC
+	if p.marker != nil {
+		a, gc = p.marker.Active, p.marker.GC
 	}
 	p.objects = &objectstore.Publisher{Store: p.s.store, Site: p.s.site, Progress: func(n objectstore.PublishProgress) {
 		text := fmt.Sprintf("%s of %s files", countText(n.Files), countText(n.AllFiles))
@@ -206,9 +223,9 @@ func (p *publisher) open(ctx context.Context) error {
 		p.u.progress.set(n.Bytes, n.AllBytes, text)
 	}}
 	if !p.o.noCache {
-		p.openCaches()
+		p.openCaches(gc)
 	}
-	if a := p.v.Active; a.Exists() && !p.o.full {
+	if a.Exists() && !p.o.full {
 		base, err := objectstore.Load(ctx, p.objects.Store, p.s.site, a.Value.Release, a.Value.Manifest)
 		switch {
 		case errors.Is(err, objectstore.ErrNotFound) || errors.Is(err, objectstore.ErrCorrupt):
@@ -226,7 +243,7 @@ func (p *publisher) open(ctx context.Context) error {
 
 // openCaches opens the cache of digests of the build directory and that of the
 // site's packs, if there is a place for caches.
-func (p *publisher) openCaches() {
+func (p *publisher) openCaches(gc cluster.Entry[cluster.GC]) {
 	caches, err := os.UserCacheDir() // $XDG_CACHE_HOME, or ~/.cache
 	if err != nil {
 		return
@@ -238,7 +255,7 @@ func (p *publisher) openCaches() {
 	p.objects.Cache = objectstore.OpenCache(filepath.Join(caches, "relman", "digests", release.Sum([]byte(dir)).Hex()[:24]+".json"))
 	// Another store of a site with this name has other layouts.
 	name := string(p.s.site) + "-" + release.Sum([]byte(p.s.at)).Hex()[:12]
-	stamp := fmt.Sprint(p.v.GC.Mod) // a sweep rewrites layouts
+	stamp := fmt.Sprint(gc.Mod) // a sweep rewrites layouts
 	p.packs = objectstore.NewPackCache(p.objects.Store, filepath.Join(caches, "relman", "packs", name), stamp)
 	p.objects.Store = p.packs
 }
@@ -253,15 +270,21 @@ func (p *publisher) saveCaches() {
 	}
 }
 
-// upload sends what the store does not have, under a marker that keeps a sweep
-// of it away.
-func (p *publisher) upload(ctx context.Context) (err error) {
-	if p.marker == nil && !p.o.dryRun {
-		host, _ := os.Hostname() // only says where
-		if p.marker, err = p.s.client.BeginUpload(ctx, p.s.site, p.d.Request, host); err != nil {
-			return err
-		}
+// mark puts up the marker, and waits for a sweep that is under way. A dry run
+// registers nothing and needs none.
+func (p *publisher) mark(ctx context.Context) (err error) {
+	if p.o.dryRun {
+		return nil
 	}
+	host, _ := os.Hostname() // only says where
+	p.marker, err = p.s.client.BeginUpload(ctx, p.s.site, p.d.Request, host, func(g cluster.GC) {
+		p.u.progress.note("waiting for the sweep of the store by %s, under way since %s", g.By, g.Since.Format(time.RFC3339))
+	})
+	return err
+}
+
+// upload sends what the store does not have.
+func (p *publisher) upload(ctx context.Context) (err error) {
 	p.u.progress.begin("reading", bytesRate)
 	defer p.u.progress.end()
 	if p.sent, err = p.objects.Upload(ctx, p.build); err != nil {
@@ -286,7 +309,7 @@ func (p *publisher) unmark(ctx context.Context) {
 // make it otherwise.
 func (p *publisher) unchanged() bool { return p.sent.Unchanged() && p.v.Done() }
 
-// mostUploads bounds how often an upload is looked over because a sweep of the
+// mostUploads bounds how often an upload is done again because a sweep of the
 // store came in between.
 const mostUploads = 3
 
@@ -294,7 +317,7 @@ const mostUploads = 3
 func (p *publisher) register(ctx context.Context) (release.ID, error) {
 	created := time.Now().UTC().Truncate(time.Second)
 	for try := 1; ; try++ {
-		id, err := p.s.client.Register(ctx, p.s.site, p.d.Request, func(seq uint64) (release.ID, cluster.ReleaseRecord, error) {
+		id, err := p.s.client.Register(ctx, p.marker, func(seq uint64) (release.ID, cluster.ReleaseRecord, error) {
 			m, err := p.sent.Commit(ctx, seq, created)
 			if err != nil {
 				return "", cluster.ReleaseRecord{}, err
@@ -309,7 +332,11 @@ func (p *publisher) register(ctx context.Context) (release.ID, error) {
 		if !swept || try == mostUploads {
 			return id, err
 		}
+		// What there was may be gone, and the base be elsewhere.
 		p.unmark(ctx)
+		if err := p.open(ctx); err != nil {
+			return "", err
+		}
 		if err := p.upload(ctx); err != nil {
 			return "", err
 		}
