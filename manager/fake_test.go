@@ -219,6 +219,31 @@ func (f *fake) Changes(ctx context.Context, changed func(release.Site)) error {
 	}
 }
 
+// GC reads the state of the sweep.
+func (f *fake) GC(ctx context.Context) (cluster.Entry[cluster.GC], error) {
+	if err := f.call(ctx); err != nil {
+		return cluster.Entry[cluster.GC]{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return read[cluster.GC](f, cluster.GCKey), nil
+}
+
+// Uploads lists the publishers at work.
+func (f *fake) Uploads(ctx context.Context) ([]cluster.Uploading, error) {
+	if err := f.call(ctx); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []cluster.Uploading
+	for rest := range f.names(cluster.Prefix + "uploads/") {
+		site, req, _ := strings.Cut(rest, "/")
+		all = append(all, cluster.Uploading{Site: release.Site(site), Request: cluster.RequestID(req), Host: "ci-1"})
+	}
+	return all, nil
+}
+
 // History is the reader's.
 func (f *fake) History(ctx context.Context, site release.Site, limit int) ([]cluster.Active, error) {
 	if err := f.call(ctx); err != nil {

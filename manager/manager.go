@@ -4,26 +4,21 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"relman/cluster"
+	"relman/objectstore"
 	"relman/release"
 )
 
 // Cluster is what a manager does with etcd. All methods are safe for
 // concurrent use and return when ctx ends.
 type Cluster interface {
-	// Sites lists the sites.
-	Sites(ctx context.Context) ([]release.Site, error)
-	// Observe reads all of one site at one revision, never an older one than
-	// any read before. cluster.ErrNotFound: there is no such site.
-	Observe(ctx context.Context, site release.Site) (*cluster.View, error)
-	// Commit commits t or nothing. It repeats the same transaction until it
-	// knows what became of it; a *cluster.Refusal is a certain no.
-	Commit(ctx context.Context, t cluster.Txn) (revision int64, err error)
+	SweepCluster
 	// Changes calls changed for each site that something happened to, soon
 	// after it happened, until ctx ends. It may call it too often.
 	Changes(ctx context.Context, changed func(release.Site)) error
@@ -49,6 +44,12 @@ type Config struct {
 	LeaseTTL time.Duration // after which a dead leader is replaced; default 10 s
 	Resync   time.Duration // between looks at every site without a change; default 5 s
 	Log      *slog.Logger  // nil: silent
+
+	// Store opens the object store, for sweeps; nil: this manager sweeps nothing.
+	Store      func(context.Context) (objectstore.Store, error)
+	SweepEvery time.Duration // between sweeps; 0: none
+	SweepGrace time.Duration // nothing younger goes
+	SweepKeep  int           // of each site, so many of the newest releases
 }
 
 // Defaults of Config.
@@ -68,6 +69,7 @@ type Manager struct {
 	log     *slog.Logger
 	metrics *metrics
 	leading atomic.Bool
+	sweeper sync.WaitGroup // the sweeps of this leadership and of those before
 }
 
 // New makes a manager; Run does its work.
@@ -90,6 +92,7 @@ func (m *Manager) Collectors() []prometheus.Collector { return m.metrics.collect
 // Run campaigns, leads while it is elected, and campaigns again, until ctx
 // ends; then it resigns and returns nil. No error of etcd ends it.
 func (m *Manager) Run(ctx context.Context) error {
+	defer m.sweeper.Wait()
 	var pause backoff
 	for ctx.Err() == nil {
 		l, err := m.cluster.Campaign(ctx, m.config.ID, m.config.LeaseTTL)
@@ -122,6 +125,9 @@ func (m *Manager) lead(ctx context.Context, l Leadership) {
 		m.metrics.forget()
 	}()
 	m.log.Info("leading", "manager", m.config.ID)
+	sctx, stop := context.WithCancel(ctx)
+	defer stop()
+	m.sweeper.Go(func() { m.sweeps(sctx) })
 	err := m.reign(ctx, l)
 	m.log.Info("leadership ended", "manager", m.config.ID, "why", err)
 }

@@ -19,6 +19,10 @@ type metrics struct {
 	refusals *prometheus.CounterVec
 	flip     prometheus.Histogram
 	rollout  prometheus.Histogram
+
+	sweeps     *prometheus.CounterVec
+	sweptBytes prometheus.Counter
+	sweptAt    prometheus.Gauge
 }
 
 func newMetrics() *metrics {
@@ -33,7 +37,7 @@ func newMetrics() *metrics {
 			Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(first, factor, n),
 		})
 	}
-	return &metrics{
+	m := &metrics{
 		leader:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "relman_manager_leader", Help: "1 while this manager leads."}),
 		epoch:    gauge("relman_site_epoch", "Epoch of the active release, as the leader sees it.", "site"),
 		inFlight: gauge("relman_rollout_in_flight", "1 while a rollout is in flight.", "site"),
@@ -42,11 +46,19 @@ func newMetrics() *metrics {
 		refusals: counter("relman_refusals_total", "Transactions refused, by the guard that did not hold.", "class"),
 		flip:     histogram("relman_flip_seconds", "Time from sending a flip to its commit.", 0.0005, 2, 15),
 		rollout:  histogram("relman_rollout_seconds", "Time from a rollout's start to its flip.", 0.05, 2, 18),
+
+		sweeps:     counter("relman_sweep_runs_total", "Sweeps of the store by this manager: done, failed, or busy when somebody else was at work.", "result"),
+		sweptBytes: prometheus.NewCounter(prometheus.CounterOpts{Name: "relman_sweep_deleted_bytes_total", Help: "Bytes that this manager's sweeps removed from the store."}),
+		sweptAt:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "relman_sweep_last_success_timestamp_seconds", Help: "When this manager swept the store last; 0: it has not."}),
 	}
+	for _, result := range []string{"done", "busy", "failed"} {
+		m.sweeps.WithLabelValues(result)
+	}
+	return m
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.leader, m.epoch, m.inFlight, m.nodes, m.flips, m.refusals, m.flip, m.rollout}
+	return []prometheus.Collector{m.leader, m.epoch, m.inFlight, m.nodes, m.flips, m.refusals, m.flip, m.rollout, m.sweeps, m.sweptBytes, m.sweptAt}
 }
 
 // The states of relman_nodes beside cluster.NodeState.
