@@ -70,6 +70,9 @@ func (b *Busy) Error() string { return b.Text }
 // Is makes a Busy a conflict.
 func (b *Busy) Is(target error) bool { return target == cluster.ErrConflict }
 
+// errStrange: the store does not look like this cluster's.
+var errStrange = errors.New("nothing is swept")
+
 // Swept is what a sweep did or, if it was a dry run, would do.
 type Swept struct {
 	Sites []SweptSite
@@ -222,6 +225,10 @@ func (s *Sweeper) survey(ctx context.Context) (*Swept, []*cluster.View, error) {
 	o := objectstore.SweepOptions{Grace: s.config.Grace, Now: now, Log: s.log}
 	if out.Plan, err = objectstore.SurveySweep(ctx, s.store, kept, o); err != nil {
 		return nil, nil, fmt.Errorf("survey the store: %w", err)
+	}
+	if len(kept) == 0 && len(out.Plan.Packs)+len(out.Plan.Objects) > 0 {
+		// An etcd that was made anew, or another cluster's store.
+		return nil, nil, fmt.Errorf("%w: no site has a release to keep, and the store has objects: is it this cluster's store? remove them by hand if they are not needed", errStrange)
 	}
 	return out, views, nil
 }

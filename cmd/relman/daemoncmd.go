@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"relman/cluster"
+	"relman/manager"
 	"relman/objectstore"
 	"relman/release"
 )
@@ -137,6 +138,12 @@ func newManagerCommand(env daemonEnv) *cobra.Command {
 			if o.etcd.Name == "" {
 				o.etcd.Name = o.id
 			}
+			if o.sweepEvery < 0 {
+				return usagef("--sweep-every %v: give a duration, or 0 for never", o.sweepEvery)
+			}
+			if err := sweepFlags(o.sweepGrace, o.sweepKeep); err != nil {
+				return err
+			}
 			return runManager(cmd.Context(), o, env.logger())
 		},
 	}
@@ -152,6 +159,9 @@ func newManagerCommand(env daemonEnv) *cobra.Command {
 	f.StringVar(&o.embeddedStore, "embedded-store", "", "run a small S3 server that keeps its objects in this directory")
 	f.StringVar(&o.storeAddr, "store-addr", devStoreAddr, "where that server listens")
 	f.StringVar(&o.bucket, "store-bucket", devBucket, "its bucket")
+	f.DurationVar(&o.sweepEvery, "sweep-every", manager.DefaultSweepEvery, "how often the leader removes from the store what no release that is kept needs, see relman help sweep; 0: never")
+	f.DurationVar(&o.sweepGrace, "sweep-grace", manager.DefaultSweepGrace, "nothing younger goes")
+	f.IntVar(&o.sweepKeep, "sweep-keep", manager.DefaultSweepKeep, "of each site, so many of the newest releases stay")
 	return cmd
 }
 

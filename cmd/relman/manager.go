@@ -33,6 +33,10 @@ type managerOptions struct {
 	embeddedStore string // its directory; "" runs none
 	storeAddr     string
 	bucket        string
+
+	sweepEvery time.Duration // 0: never
+	sweepGrace time.Duration
+	sweepKeep  int
 }
 
 // runManager runs a manager until ctx ends. Stop order: the API, the manager
@@ -41,13 +45,14 @@ func runManager(ctx context.Context, o managerOptions, log *slog.Logger) (err er
 	parts := newStack()
 	defer func() { err = errors.Join(err, parts.close()) }()
 	info := cluster.Info{Store: o.store}
+	var own cluster.Info // of the embedded store
 	if o.embeddedStore != "" {
-		embedded, err := startStore(ctx, parts, o, log)
-		if err != nil {
+		var shown cluster.Info
+		if shown, own, err = startStore(ctx, parts, o, log); err != nil {
 			return err
 		}
 		if info.Store == "" {
-			info = embedded
+			info = shown
 		}
 	}
 	if o.embeddedEtcd {
@@ -66,7 +71,17 @@ func runManager(ctx context.Context, o managerOptions, log *slog.Logger) (err er
 	if info.Store != "" {
 		parts.start(ctx, "cluster info", func(ctx context.Context) error { return keepInfo(ctx, client, info, log) })
 	}
-	m := manager.New(managerCluster{client}, manager.Config{ID: o.id, Log: log})
+	if o.sweepEvery > 0 && o.sweepGrace < time.Hour {
+		log.Warn("sweeps spare nothing that is older than the time that a publish may take", "sweep_grace", o.sweepGrace)
+	}
+	store := &clusterStore{info: client.Info, url: o.store, log: log}
+	if own.Store != "" && info.Store == own.Store {
+		store.info = func(context.Context) (cluster.Info, error) { return own, nil }
+	}
+	m := manager.New(managerCluster{client}, manager.Config{
+		ID: o.id, Log: log,
+		Store: store.find, SweepEvery: o.sweepEvery, SweepGrace: o.sweepGrace, SweepKeep: o.sweepKeep,
+	})
 	parts.start(ctx, "manager", m.Run)
 	l, err := listen(ctx, o.addr)
 	if err != nil {
@@ -92,17 +107,16 @@ func startEtcd(ctx context.Context, parts *stack, c etcdserver.Config, log *slog
 }
 
 // startStore runs the store as a child process. Its credentials are those of
-// the environment, or made once and kept in its directory; the cluster is told
-// them only when nobody else can reach the store.
-func startStore(ctx context.Context, parts *stack, o managerOptions, log *slog.Logger) (cluster.Info, error) {
+// the environment, or made once and kept in its directory; own has them, but
+// what the cluster is shown only when nobody else can reach the store.
+func startStore(ctx context.Context, parts *stack, o managerOptions, log *slog.Logger) (shown, own cluster.Info, err error) {
 	creds := objectstore.Credentials{AccessKey: os.Getenv("AWS_ACCESS_KEY_ID"), SecretKey: os.Getenv("AWS_SECRET_ACCESS_KEY")}
 	if creds.AccessKey == "" || creds.SecretKey == "" {
 		if err := os.MkdirAll(o.embeddedStore, 0o700); err != nil {
-			return cluster.Info{}, fmt.Errorf("embedded store: %w", err)
+			return shown, own, fmt.Errorf("embedded store: %w", err)
 		}
-		var err error
 		if creds, err = loadCredentials(filepath.Join(o.embeddedStore, "credentials.json")); err != nil {
-			return cluster.Info{}, err
+			return shown, own, err
 		}
 	}
 	s, err := startStoreChild(ctx, parts, storeserver.Config{
@@ -110,14 +124,15 @@ func startStore(ctx context.Context, parts *stack, o managerOptions, log *slog.L
 		AccessKey: creds.AccessKey, SecretKey: creds.SecretKey, Log: log,
 	})
 	if err != nil {
-		return cluster.Info{}, err
+		return shown, own, err
 	}
 	log.Warn("the objects are on this machine's disk alone", "dir", o.embeddedStore)
-	info := cluster.Info{Store: s.URL()}
+	own = cluster.Info{Store: s.URL(), AccessKey: creds.AccessKey, SecretKey: creds.SecretKey}
+	shown = cluster.Info{Store: own.Store}
 	if isLoopback(s.Addr()) {
-		info.AccessKey, info.SecretKey = creds.AccessKey, creds.SecretKey
+		shown = own
 	}
-	return info, nil
+	return shown, own, nil
 }
 
 // startStoreChild runs this program again as a store.
