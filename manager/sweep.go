@@ -112,11 +112,18 @@ type Sweeper struct {
 	store   objectstore.Store
 	config  SweepConfig
 	log     *slog.Logger
+
+	// What reads and what changes the store; tests put themselves in between.
+	look func(context.Context, objectstore.Store, []objectstore.KeptRelease, objectstore.SweepOptions) (*objectstore.SweepPlan, error)
+	work func(*objectstore.SweepPlan, context.Context, objectstore.Store, func(context.Context) error) (objectstore.SweepStats, error)
 }
 
 // NewSweeper makes a sweeper of a cluster's store.
 func NewSweeper(c SweepCluster, s objectstore.Store, cfg SweepConfig) *Sweeper {
-	return &Sweeper{cluster: c, store: s, config: cfg, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))}
+	return &Sweeper{
+		cluster: c, store: s, config: cfg, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)),
+		look: objectstore.SurveySweep, work: (*objectstore.SweepPlan).Run,
+	}
 }
 
 // DryRun says what Run would do. It changes nothing, and keeps nobody away:
@@ -174,7 +181,7 @@ func (s *Sweeper) owned(ctx context.Context, own *owner) (_ *Swept, err error) {
 		}
 		// Not cut off by the end of ctx: a request whose answer nobody waits for
 		// could be carried out when the sweep has ended.
-		out.Stats, err = out.Plan.Run(context.WithoutCancel(ctx), s.store, func(c context.Context) error {
+		out.Stats, err = s.work(out.Plan, context.WithoutCancel(ctx), s.store, func(c context.Context) error {
 			if err := context.Cause(ctx); err != nil {
 				return err
 			}
@@ -223,7 +230,7 @@ func (s *Sweeper) survey(ctx context.Context) (*Swept, []*cluster.View, error) {
 		out.Sites = append(out.Sites, SweptSite{site, fates})
 	}
 	o := objectstore.SweepOptions{Grace: s.config.Grace, Now: now, Log: s.log}
-	if out.Plan, err = objectstore.SurveySweep(ctx, s.store, kept, o); err != nil {
+	if out.Plan, err = s.look(ctx, s.store, kept, o); err != nil {
 		return nil, nil, fmt.Errorf("survey the store: %w", err)
 	}
 	if len(kept) == 0 && len(out.Plan.Packs)+len(out.Plan.Objects) > 0 {

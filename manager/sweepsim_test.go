@@ -26,8 +26,6 @@ import (
 // RELMAN_SIM_SEED replays one schedule and tells it, RELMAN_SIM_SCHEDULES says
 // how many are run.
 
-const simSchedules = 20000
-
 // simBug is a planted mistake.
 type simBug int
 
@@ -281,6 +279,7 @@ func (s *sim) broken() string {
 		return ""
 	}
 	s.checkedRev, s.checkedObjects = s.rev, s.deleted
+	var lacks []string
 	for k := range s.pairs {
 		id, ok := strings.CutPrefix(k, cluster.ReleasesPrefix(simSite))
 		if !ok {
@@ -288,9 +287,12 @@ func (s *sim) broken() string {
 		}
 		for _, p := range append([]string{"rel/" + id}, s.packs[release.ID(id)]...) {
 			if _, ok := s.objects[p]; !ok {
-				return fmt.Sprintf("%s is registered and lacks %s", id, p)
+				lacks = append(lacks, fmt.Sprintf("%s is registered and lacks %s", id, p))
 			}
 		}
+	}
+	if len(lacks) > 0 {
+		return slices.Min(lacks)
 	}
 	want := map[string]release.ID{"active": simRead[cluster.Active](s, cluster.ActiveKey(simSite)).Value.Release}
 	if d := simRead[cluster.Desired](s, cluster.DesiredKey(simSite)).Value; d.Request != "" {
@@ -644,9 +646,7 @@ func (l *simLeader) step(s *sim) bool {
 
 // simNode fills buffers.
 type simNode struct {
-	self      cluster.Self
-	v         *cluster.NodeView
-	retracted bool
+	self cluster.Self
 }
 
 func (n *simNode) step(s *sim) bool {

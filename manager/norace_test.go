@@ -1,0 +1,5 @@
+//go:build !race
+
+package manager
+
+const simSchedules = 20000
