@@ -62,6 +62,9 @@ func openStore(info cluster.Info, url string) (*objectstore.S3, error) {
 	return objectstore.OpenS3(u, creds)
 }
 
+// Unwrap is objectstore.Wrapper.
+func (s *clusterStore) Unwrap(ctx context.Context) (objectstore.Store, error) { return s.find(ctx) }
+
 // Put is objectstore.Store.
 func (s *clusterStore) Put(ctx context.Context, key string, body []byte, create bool) error {
 	st, err := s.find(ctx)
