@@ -46,15 +46,15 @@ func TestBeginUpload_waitsForASweep(t *testing.T) {
 	waits := make(chan GC, 2)
 	done := make(chan error, 1)
 	var m *UploadMarker
-	go func() (err error) {
-		defer func() { done <- err }()
+	go func() {
+		var err error
 		m, err = w.c.BeginUpload(within(t, 20*time.Second), w.site, "01REQ", "h", func(g GC) { waits <- g })
-		return err
+		done <- err
 	}()
 	if g := <-waits; g.By != "op" {
 		t.Errorf("waits for %+v", g)
 	}
-	w.refused(BeginSweep(w.gc(), GC{ID: "01SECOND"}), ClassUploading)
+	_ = w.refused(BeginSweep(w.gc(), GC{ID: "01SECOND"}), ClassUploading)
 	w.again(ActiveKey(w.site))
 	w.commit(EndSweep(own, day))
 	if err := await(t, "the marker", done); err != nil {
@@ -77,7 +77,7 @@ func TestRegister_acrossASweep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.refused(BeginSweep(w.gc(), GC{ID: "01A"}), ClassUploading)
+	_ = w.refused(BeginSweep(w.gc(), GC{ID: "01A"}), ClassUploading)
 	// The publisher is cut off for so long that its marker goes; another one
 	// with the same name is there when it comes back.
 	w.del(UploadKey(w.site, "01REQ"))
@@ -109,11 +109,11 @@ func TestSweep_takenOver(t *testing.T) {
 	before := own
 	w.commit(EndSweep(own, day.Add(time.Hour))) // by somebody who has seen it rest
 	for _, t := range []Txn{HoldSweep(before), Forget(before, w.view(), []release.ID{w.r2}), EndSweep(before, day)} {
-		w.refused(t, ClassSweeping)
+		_ = w.refused(t, ClassSweeping)
 	}
 	w.sweep()
 	for _, t := range []Txn{HoldSweep(before), Forget(before, w.view(), []release.ID{w.r2}), EndSweep(before, day)} {
-		w.refused(t, ClassSweeping)
+		_ = w.refused(t, ClassSweeping)
 	}
 }
 
