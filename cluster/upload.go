@@ -69,7 +69,7 @@ func (c *Client) BeginUpload(ctx context.Context, site release.Site, req Request
 // awaitIdle reads the sweep's state until there is none under way. The marker
 // stands by then: from that revision on no sweep begins.
 func (m *UploadMarker) awaitIdle(ctx context.Context, c *Client, waiting func(GC)) error {
-	const look = time.Second
+	const look = 200 * time.Millisecond
 	what := "upload to " + string(m.Site)
 	for {
 		r, err := c.read(ctx, what, clientv3.OpGet(GCKey), clientv3.OpGet(ActiveKey(m.Site)))
