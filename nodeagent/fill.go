@@ -97,8 +97,14 @@ func (f *fill) run(ctx context.Context) (err error) {
 		}
 	}
 	f.done.Store(f.total.Load() - p.draws())
+	if err := f.point("node.before-fetch"); err != nil {
+		return err
+	}
 	if err := f.draw(ctx, &p); err != nil {
 		return full(err, &p, top)
+	}
+	if err := f.point("node.after-fetch"); err != nil {
+		return err
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

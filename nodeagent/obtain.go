@@ -39,6 +39,9 @@ func (s *site) obtain(ctx context.Context, v cluster.NodeView, id release.ID, ma
 	if err != nil {
 		return fmt.Errorf("prefetch %s: %w", id, err)
 	}
+	if err := s.cfg.point("node.after-load"); err != nil {
+		return err
+	}
 	b := s.damagedHolder(id, want.Manifest.Digest())
 	if b == nil {
 		if before != nil {

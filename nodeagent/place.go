@@ -36,6 +36,9 @@ func (f *fill) place(p *plan, top *os.File) (err error) {
 		// it would not tell, not after a restart either.
 		return errors.Join(err, f.wipe())
 	}
+	if err := f.point("node.after-sync"); err != nil {
+		return err
+	}
 	if err := writeDurably(f.disk.trees, b.manifestFile(), f.want.Manifest.Raw()); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
+	"relman/failpoint"
 	"relman/release"
 )
 
@@ -104,6 +105,9 @@ func (w *upload) readAll(ctx context.Context, all []*chunk, use func(*chunk) err
 				return ctx.Err()
 			}
 			if err := use(c); err != nil {
+				return err
+			}
+			if err := failpoint.Point("publish.mid-read"); err != nil {
 				return err
 			}
 			if cap(c.data) == chunkBytes {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -63,6 +64,7 @@ type lane struct {
 	open    *rawFrame      // is being filled
 	inOrder chan *rawFrame // are being compressed
 	packs   []*builtPack
+	missed  atomic.Bool // a pack was looked for and not there
 }
 
 // builtPack is a pack that is in the store.
@@ -161,7 +163,7 @@ func (l *lane) pack(ctx context.Context) error {
 		first := len(l.packs) == 0
 		l.packs = append(l.packs, out)
 		g.Go(func() error {
-			err := l.w.store(gctx, full, out, more)
+			err := l.store(gctx, full, out, more || !first)
 			if err == nil && first {
 				err = failpoint.Point("publish.after-first-pack")
 			}
@@ -222,17 +224,18 @@ func each(ctx context.Context, frames <-chan *rawFrame, do func(builtFrame) erro
 }
 
 // store puts one pack. One that is there already is the same: its name is the
-// digest of its bytes. Where several packs follow each other it asks before it
-// sends one, as long as the ones before were there: then a publisher before
-// this one was cut off, and nothing is sent twice.
-func (w *upload) store(ctx context.Context, b *packBuilder, out *builtPack, more bool) error {
+// digest of its bytes. A pack of several is looked for before it is sent, until
+// one is not there: where the ones before it are, a publisher before this one
+// was cut off, and nothing is sent twice.
+func (l *lane) store(ctx context.Context, b *packBuilder, out *builtPack, several bool) error {
+	w := l.w
 	defer func() { <-w.storing }()
 	body, digest, err := b.finish()
 	if err != nil {
 		return err
 	}
 	out.digest, out.size, out.index = digest, int64(len(body)), b.index
-	if more || w.resumed.Load() {
+	if (several || w.resumed.Load()) && !l.missed.Load() {
 		switch info, err := w.p.Store.Stat(ctx, packKey(digest)); {
 		case err == nil && info.Size == out.size:
 			w.resumed.Store(true)
@@ -242,6 +245,7 @@ func (w *upload) store(ctx context.Context, b *packBuilder, out *builtPack, more
 		case !errors.Is(err, ErrNotFound):
 			return err
 		}
+		l.missed.Store(true)
 	}
 	switch err := w.p.Store.Put(ctx, packKey(digest), body, true); {
 	case err == nil:

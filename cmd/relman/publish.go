@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"relman/cluster"
+	"relman/failpoint"
 	"relman/objectstore"
 	"relman/release"
 )
@@ -100,6 +101,9 @@ func publish(ctx context.Context, s *session, o publishOptions, u *ui) (outcome,
 	if err != nil {
 		return stays(v, err, u)
 	}
+	if err := failpoint.Point("publish.after-ask"); err != nil {
+		return stays(v, err, u)
+	}
 	done, err := s.follow(ctx, v, p.d, o.askOptions, u)
 	done.Upload = out.Upload
 	return done, err
@@ -172,6 +176,9 @@ func (p *publisher) prepare(ctx context.Context) (outcome, error) {
 	if p.d.Release, err = p.register(ctx); err != nil {
 		return out, err
 	}
+	if err := failpoint.Point("publish.after-register"); err != nil {
+		return out, err
+	}
 	p.u.step("uploaded", time.Since(began), string(p.d.Release)+"   "+uploadText(out.Upload))
 	return out, nil
 }
@@ -205,7 +212,7 @@ func (p *publisher) look(ctx context.Context) (err error) {
 // the base: the release that is active. Nothing that was known of the store
 // before the marker stood is used.
 func (p *publisher) open(ctx context.Context) error {
-	if err := p.mark(ctx); err != nil {
+	if err := cmp.Or(p.mark(ctx), failpoint.Point("publish.after-mark")); err != nil {
 		return err
 	}
 	if err := p.s.openStore(ctx); err != nil {
@@ -238,7 +245,7 @@ func (p *publisher) open(ctx context.Context) error {
 			p.objects.Base = base
 		}
 	}
-	return nil
+	return failpoint.Point("publish.after-base")
 }
 
 // openCaches opens the cache of digests of the build directory and that of the
@@ -291,7 +298,7 @@ func (p *publisher) upload(ctx context.Context) (err error) {
 		return err
 	}
 	p.saveCaches()
-	return nil
+	return failpoint.Point("publish.after-upload")
 }
 
 // unmark takes the marker down.
