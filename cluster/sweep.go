@@ -30,6 +30,20 @@ func BeginSweep(gc Entry[GC], g GC) Txn {
 	}.markLast()
 }
 
+// AwaitSweep writes down, in a cluster that has never been swept, from when on
+// the time until the first sweep counts. It keeps clear of publishers: one whose
+// marker stands would have to begin anew.
+func AwaitSweep(at time.Time) Txn {
+	return Txn{
+		Name: "set the time of the first sweep",
+		Guards: []Guard{
+			absent(GCKey, ClassSweeping),
+			allAbsent(uploadsPrefix, ClassUploading),
+		},
+		Ops: []Op{put(GCKey, GC{Phase: GCIdle, Since: at})},
+	}.markLast()
+}
+
 // HoldSweep proves that a sweep still is its owner's: own is what the owner
 // wrote last. Its revision is the next own's.
 func HoldSweep(own Entry[GC]) Txn {

@@ -87,6 +87,20 @@ var txnTests = []struct {
 		},
 	},
 	{
+		name: "T17 await the first sweep",
+		prepare: func(w *world) {
+			w.del(uploadsPrefix, clientv3.WithPrefix())
+			w.del(GCKey)
+			w.idleAfter()
+		},
+		make:  func(*world) Txn { return AwaitSweep(day) },
+		check: func(w *world, _ int64) { w.wantValue(GCKey, `{"gen":0,"phase":"idle","since":"2026-11-22T19:58:00Z"}`) },
+		breaches: []breach{
+			{"there was one", func(w *world) { w.put(GCKey, encode(GC{Phase: GCIdle})) }, ClassSweeping},
+			{"a publisher is at work", func(w *world) { w.put(UploadKey("elsewhere", "01OTHER"), `{"host":"ci-1"}`) }, ClassUploading},
+		},
+	},
+	{
 		name:    "T17 hold a sweep",
 		prepare: func(w *world) { w.sweeping() },
 		make:    func(w *world) Txn { return HoldSweep(w.view().GC) },

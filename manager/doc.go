@@ -6,6 +6,9 @@
 // nothing that the decision rested on has moved. Two managers that both believe
 // to lead are harmless.
 //
+// Sweeps of the store are of another kind: whoever has begun one owns it, the
+// leader or anybody else, and goes on until it is done or lost.
+//
 // It leaves to others how state is stored (package cluster) and what a node
 // does about it (package nodeagent).
 package manager

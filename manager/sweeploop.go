@@ -51,7 +51,7 @@ func (w *sweeping) look(ctx context.Context, gc cluster.Entry[cluster.GC]) {
 	case w.config.SweepEvery <= 0 || w.config.Store == nil:
 	case !gc.Exists():
 		// The first interval begins now, and not anew with every manager.
-		if _, err := w.cluster.Commit(ctx, cluster.EndSweep(gc, now.UTC().Truncate(time.Second))); err != nil {
+		if _, err := w.cluster.Commit(ctx, cluster.AwaitSweep(now.UTC().Truncate(time.Second))); err != nil {
 			w.log.Debug("set the time of the first sweep", "error", err)
 		}
 	case !w.due(gc.Value, now):
