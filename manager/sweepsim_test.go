@@ -378,6 +378,7 @@ type simPublisher struct {
 	left  []string // to be put
 	id    release.ID
 	seq   cluster.Entry[uint64]
+	until int // steps
 	again bool
 }
 
@@ -390,7 +391,13 @@ func (p *simPublisher) step(s *sim) bool {
 	case 0:
 		s.seqs++
 		p.v, p.req = s.view(), cluster.RequestID(fmt.Sprint("R", s.seqs))
+		if s.rnd.IntN(4) == 0 { // it is suspended, while much happens
+			p.until = s.steps + s.rnd.IntN(200)
+		}
 	case 1:
+		if s.steps < p.until {
+			return false
+		}
 		if s.commit(cluster.MarkUpload(simSite, p.req, "h", s.now)) != "" {
 			return true
 		}
