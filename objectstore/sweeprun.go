@@ -73,13 +73,15 @@ type holder struct {
 	at   time.Time // guarded by mu: when it was asked last
 }
 
-// change makes one change to the store, if the sweep still is the caller's.
+// change makes one change to the store, if the sweep still is the caller's. Once
+// it has begun, only its own time limits it: it is not cut off when another
+// change fails or the sweep stops, or it could take effect unseen.
 func (h *holder) change(ctx context.Context, do func(context.Context) error) error {
 	at, err := h.ask(ctx)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithDeadline(ctx, at.Add(mostLate))
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), at.Add(mostLate))
 	defer cancel()
 	return do(ctx)
 }
