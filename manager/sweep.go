@@ -16,8 +16,8 @@ import (
 
 // What a sweep's safety rests on, besides the guards of its transactions. The
 // store cannot compare anything before it deletes. So the owner of a sweep holds
-// it, by a transaction, and changes something in the store only within 10 s of
-// that, by requests that take no longer than 10 s; and nobody takes a sweep over,
+// it, by a transaction, and whatever it does to the store has ended 20 s after
+// it asked for that (objectstore.SweepPlan.Run); and nobody takes a sweep over,
 // or lets publishers go on, before it has rested for 60 s.
 const (
 	sweepQuiet  = 60 * time.Second // without a sign of its owner, a sweep is dead
@@ -188,7 +188,8 @@ func (s *Sweeper) owned(ctx context.Context, own *owner) (_ *Swept, err error) {
 			return own.hold(c)
 		})
 		if err != nil {
-			own.loose = context.Cause(ctx) == nil && !moved(err)
+			// What is missing or wrong was read.
+			own.loose = context.Cause(ctx) == nil && !moved(err) && !errors.Is(err, objectstore.ErrNotFound) && !errors.Is(err, objectstore.ErrCorrupt)
 		}
 		return out, err
 	}

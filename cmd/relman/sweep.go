@@ -151,7 +151,7 @@ func sweepFailure(out outcome, err error) error {
 	case isBusy:
 		f.class = busy.Class
 		return f.withHint("nothing was swept: try again when that is over")
-	case errors.Is(err, objectstore.ErrNotFound), errors.Is(err, objectstore.ErrCorrupt):
+	case out.Sweep == nil && (errors.Is(err, objectstore.ErrNotFound) || errors.Is(err, objectstore.ErrCorrupt)):
 		return f.withHint("nothing is swept while a release that is kept cannot be read: `relman verify -s SITE` says what to do")
 	}
 	return &f
