@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -233,6 +234,11 @@ func (s *Sweeper) survey(ctx context.Context) (*Swept, []*cluster.View, error) {
 	o := objectstore.SweepOptions{Grace: s.config.Grace, Now: now, Log: s.log}
 	if out.Plan, err = s.look(ctx, s.store, kept, o); err != nil {
 		return nil, nil, fmt.Errorf("survey the store: %w", err)
+	}
+	for _, site := range out.Plan.Sites {
+		if !slices.Contains(sites, site) {
+			return nil, nil, fmt.Errorf("%w: the store has releases of %s, which this cluster has no site for: is it another cluster's store, too? a bucket and prefix belong to one cluster", errStrange, site)
+		}
 	}
 	if len(kept) == 0 && len(out.Plan.Packs)+len(out.Plan.Objects) > 0 {
 		// An etcd that was made anew, or another cluster's store.

@@ -14,6 +14,7 @@ import (
 
 	"relman/cluster"
 	"relman/objectstore"
+	"relman/release"
 )
 
 // sweeper is one that keeps nothing without a reason; work is what it does to
@@ -253,21 +254,35 @@ func TestSweeper_busy(t *testing.T) {
 	})
 }
 
-// TestSweeper_strangeStore: a cluster that knows of no release sweeps nothing
-// out of a store that has some.
+// TestSweeper_strangeStore: a cluster sweeps nothing out of a store that has
+// objects while it knows of no release, or that has another cluster's sites.
 func TestSweeper_strangeStore(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		s := w.sweeper(func(context.Context, func(context.Context) error) error {
-			t.Error("the store is changed")
-			return nil
+	for _, c := range []struct {
+		name     string
+		releases int
+		plan     objectstore.SweepPlan
+	}{
+		{"no release", 0, objectstore.SweepPlan{Packs: []objectstore.SweepPack{{Key: "packs/x"}}}},
+		{"another site", 1, objectstore.SweepPlan{Sites: []release.Site{"shop", www}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				if c.releases > 0 {
+					w.releases(c.releases)
+				}
+				s := w.sweeper(func(context.Context, func(context.Context) error) error {
+					t.Error("the store is changed")
+					return nil
+				})
+				s.look = func(context.Context, objectstore.Store, []objectstore.KeptRelease, objectstore.SweepOptions) (*objectstore.SweepPlan, error) {
+					return &c.plan, nil
+				}
+				if _, err := s.Run(w.ctx); !errors.Is(err, errStrange) {
+					t.Errorf("error %v", err)
+				}
+			})
 		})
-		s.look = func(context.Context, objectstore.Store, []objectstore.KeptRelease, objectstore.SweepOptions) (*objectstore.SweepPlan, error) {
-			return &objectstore.SweepPlan{Packs: []objectstore.SweepPack{{Key: "packs/x"}}}, nil
-		}
-		if _, err := s.Run(w.ctx); !errors.Is(err, errStrange) {
-			t.Errorf("error %v", err)
-		}
-	})
+	}
 }
 
 // TestSweeps_deadOwner: the leader ends a sweep whose owner is dead, also when it

@@ -38,9 +38,10 @@ const (
 
 // SweepPlan is what a sweep would do.
 type SweepPlan struct {
-	Packs   []SweepPack   // every pack in the store, in the order of their keys
-	Objects []SweepObject // what else goes: manifests and layouts of releases that are not kept
-	Uploads []SweepUpload // multipart uploads that were begun and never ended
+	Packs   []SweepPack    // every pack in the store, in the order of their keys
+	Objects []SweepObject  // what else goes: manifests and layouts of releases that are not kept
+	Uploads []SweepUpload  // multipart uploads that were begun and never ended
+	Sites   []release.Site // of which there are releases, kept or not, in order
 
 	keep    []KeptRelease
 	live    map[release.Digest]map[int64]frameRef // what is needed of packs, by where it begins
@@ -189,25 +190,30 @@ func (p *SweepPlan) leftovers(ctx context.Context, s Store, o SweepOptions) erro
 		kept[releasePrefix(k.Site, k.ID)] = true
 	}
 	err := s.List(ctx, "sites/", func(i Info) error {
-		if prefix, ok := releaseObject(i.Key); ok && !kept[prefix] && old(i.Modified, o) {
+		site, prefix, ok := releaseObject(i.Key)
+		if ok && !slices.Contains(p.Sites, site) {
+			p.Sites = append(p.Sites, site)
+		}
+		if ok && !kept[prefix] && old(i.Modified, o) {
 			p.Objects = append(p.Objects, SweepObject(i))
 		}
 		return nil
 	})
+	slices.Sort(p.Sites)
 	// The layout before the manifest, as their names go.
 	slices.SortFunc(p.Objects, func(a, b SweepObject) int { return strings.Compare(a.Key, b.Key) })
 	return err
 }
 
-// releaseObject is the prefix of the release that an object belongs to. What
-// has another name is not relman's.
-func releaseObject(key string) (prefix string, ok bool) {
+// releaseObject is the site that an object belongs to, and the prefix of the
+// release. What has another name is not relman's.
+func releaseObject(key string) (site release.Site, prefix string, ok bool) {
 	parts := strings.Split(key, "/")
 	if len(parts) != 5 || parts[4] != manifestName && parts[4] != layoutName {
-		return "", false
+		return "", "", false
 	}
 	site, err1 := release.ParseSite(parts[1])
 	id, err2 := release.ParseID(parts[3])
 	prefix = releasePrefix(site, id)
-	return prefix, err1 == nil && err2 == nil && prefix+parts[4] == key
+	return site, prefix, err1 == nil && err2 == nil && prefix+parts[4] == key
 }

@@ -122,6 +122,9 @@ func TestSweep(t *testing.T) {
 	if n := fates(p); n[PackDelete] != 1 || n[PackRepack] != 2 || n[PackKeep] == 0 {
 		t.Fatalf("the plan: %v", n)
 	}
+	if !slices.Equal(p.Sites, []release.Site{"www"}) {
+		t.Errorf("sites %v", p.Sites)
+	}
 	if len(p.Objects) != 2 || !strings.HasSuffix(p.Objects[0].Key, layoutName) {
 		t.Errorf("objects that go: %+v", p.Objects)
 	}
