@@ -92,6 +92,50 @@ func TestFill_damagedOwn(t *testing.T) {
 	}
 }
 
+// rot changes a byte of a file in place, which only its bytes tell.
+func rot(name string) error {
+	info, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	raw[len(raw)/2] ^= 1
+	return errors.Join(os.Chmod(name, 0o644), os.WriteFile(name, raw, 0o644),
+		os.Chtimes(name, info.ModTime(), info.ModTime()), os.Chmod(name, info.Mode()))
+}
+
+// TestFill_rottenInode: an inode that two trees share has rotted, and one of
+// them lost its manifest. What was read to be wrong there is not linked from the
+// other one, which is the same bytes.
+func TestFill_rottenInode(t *testing.T) {
+	d := newDrawing(t)
+	r := d.shelf.publish(t, build{"p/a": {content: "one"}, "x": {content: "xxxx"}, "y": {content: "yyyy"}})
+	for k := range 2 {
+		if err := d.fill(t.Context(), k, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, err := range []error{rot(filepath.Join(d.tree(0), "x")), rot(filepath.Join(d.tree(0), "y")),
+		os.Remove(d.tree(1) + ".manifest")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.reopen(t)
+	if err := d.fill(t.Context(), 1, r); err != nil {
+		t.Fatal(err)
+	}
+	if err := expectTree(d.tree(1), r.Manifest); err != nil {
+		t.Error(err)
+	}
+	if !d.suspects["0"] {
+		t.Errorf("suspect: %v", d.suspects)
+	}
+}
+
 // unaudited does what makes claims untrue for a moment, and has them audited
 // again when it is over.
 func (n *node) unaudited(f func()) {

@@ -160,7 +160,9 @@ func (f *fill) look(ctx context.Context) (err error) {
 
 // confirm looks at the files that are to be linked from other buffers: a link
 // cannot be verified while it is made, as a copy is. What is not as it was
-// verified comes from the store instead.
+// verified comes from the store instead, and so does what would be replaced by
+// itself: where the two trees share an inode and this one was read to be wrong,
+// the other is too.
 func (f *fill) confirm(ctx context.Context, p *plan) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.workers)
@@ -174,6 +176,13 @@ func (f *fill) confirm(ctx context.Context, p *plan) error {
 				return context.Cause(ctx)
 			}
 			ok, err := f.names.asVerified(q.from, q.file)
+			for _, s := range q.to {
+				if ok && s.taken {
+					var same bool
+					same, err = f.names.same(q.from, f.buf.name+"/"+s.path)
+					ok = err == nil && !same
+				}
+			}
 			if isScarce(err) {
 				return err
 			}

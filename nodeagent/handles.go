@@ -75,16 +75,30 @@ func (h *handles) close() error {
 }
 
 // asVerified compares all of a file with a manifest, but its content.
-func (h *handles) asVerified(name string, want release.File) (ok bool, err error) {
+func (h *handles) asVerified(name string, want release.File) (bool, error) {
+	st, err := h.stat(name)
+	return err == nil && st.Mode == unix.S_IFREG|uint32(modeOf(want)) && st.Size == want.Size &&
+		st.Mtim == unix.Timespec{Sec: want.MTime}, err
+}
+
+// same reports whether two names are one file. A name that nothing has is none.
+func (h *handles) same(a, b string) (bool, error) {
+	x, err := h.stat(a)
+	if err != nil {
+		return false, gone(err)
+	}
+	y, err := h.stat(b)
+	return err == nil && x.Dev == y.Dev && x.Ino == y.Ino, gone(err)
+}
+
+func (h *handles) stat(name string) (st unix.Stat_t, err error) {
 	err = h.in(name, func(dir int, base string) error {
-		var st unix.Stat_t
 		if err := unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return &fs.PathError{Op: "look at", Path: name, Err: err}
 		}
-		ok = st.Mode == unix.S_IFREG|uint32(modeOf(want)) && st.Size == want.Size && st.Mtim == unix.Timespec{Sec: want.MTime}
 		return nil
 	})
-	return ok, err
+	return st, err
 }
 
 // link makes one more name for an inode.
