@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -22,6 +23,8 @@ func TestServe_broken(t *testing.T) {
 	for name, damage := range map[string]func(name string) error{
 		"vanished":     os.Remove,
 		"another size": func(name string) error { return replace(name, "another size") },
+		"another time": func(name string) error { return os.Chtimes(name, time.Now(), time.Now()) },
+		"another mode": func(name string) error { return os.Chmod(name, 0o600) },
 		"a directory":  func(name string) error { return errors.Join(os.Remove(name), os.Mkdir(name, 0o755)) },
 		"a pipe":       func(name string) error { return errors.Join(os.Remove(name), syscall.Mkfifo(name, 0o644)) },
 	} {
@@ -62,6 +65,35 @@ func TestServe_broken(t *testing.T) {
 				t.Errorf("no line %s in\n%s", line, text)
 			}
 		})
+	}
+}
+
+// TestRelease_redrawn: a request was stalled until its tree held another
+// release. It is not answered with what has the same path and size there.
+func TestRelease_redrawn(t *testing.T) {
+	d := newDrawing(t)
+	one := d.shelf.publish(t, build{"a": {content: "version 1"}, "b": {content: "the same"}})
+	two := d.shelf.publish(t, build{"a": {content: "version 2"}, "b": {content: "the same"}})
+	if err := d.fill(t.Context(), 0, one); err != nil {
+		t.Fatal(err)
+	}
+	r, err := d.openRelease(d.bufs[0], one.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := d.fill(t.Context(), 0, two); err != nil {
+		t.Fatal(err)
+	}
+	for name, stays := range map[string]bool{"a": false, "b": true} {
+		f, _ := one.Manifest.Lookup(name)
+		file, err := r.open(f)
+		if err == nil {
+			err = file.Close()
+		}
+		if stays && err != nil || !stays && !errors.Is(err, errNotAsVerified) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

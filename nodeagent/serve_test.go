@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -26,7 +27,7 @@ func testRelease(t testing.TB, site release.Site, seq uint64, files map[string]s
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(to, []byte(content), 0o444); err != nil {
+		if err := errors.Join(os.WriteFile(to, []byte(content), 0o444), os.Chmod(to, 0o444)); err != nil {
 			t.Fatal(err)
 		}
 		list = append(list, release.File{Path: name, Size: int64(len(content)), Digest: release.Sum([]byte(content))})
@@ -34,6 +35,12 @@ func testRelease(t testing.TB, site release.Site, seq uint64, files map[string]s
 	m, err := release.New(site, seq, time.Unix(1_700_000_000, 0), nil, list)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range m.Files { // they have the release's time
+		at := time.Unix(f.MTime, 0)
+		if err := os.Chtimes(filepath.Join(dir, filepath.FromSlash(f.Path)), at, at); err != nil {
+			t.Fatal(err)
+		}
 	}
 	r, err := OpenRelease(dir, m)
 	if err != nil {
