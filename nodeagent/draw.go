@@ -186,7 +186,7 @@ func (f *fill) copyAll(ctx context.Context, parts []*part) (spoiled []*part, err
 }
 
 func (f *fill) copy(q *part) error {
-	src, err := f.disk.trees.OpenFile(q.from, readOnly, 0)
+	src, _, err := f.disk.openFile(q.from)
 	if err != nil {
 		return err
 	}

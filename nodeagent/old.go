@@ -47,11 +47,14 @@ func (o *olds) Read(d release.Digest, offset, length int64) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s is not held", d)
 	}
-	f, err := o.f.disk.trees.Open(old.path)
+	f, info, err := o.f.disk.openFile(old.path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close() // only read
+	if info.Size() != old.size {
+		return nil, notAsVerified(old.path)
+	}
 	b := make([]byte, length)
 	_, err = io.ReadFull(io.NewSectionReader(f, offset, length), b)
 	return b, err

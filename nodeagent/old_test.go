@@ -1,11 +1,14 @@
 package nodeagent
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // stamped is a site that has its version on every page.
@@ -50,6 +53,34 @@ func TestFill_deltas(t *testing.T) {
 	expectPages(t, d.tree(2), stamped("3.0"))
 	if d.useless != 1 {
 		t.Errorf("%d deltas were of no use, one file was damaged", d.useless)
+	}
+}
+
+// TestFill_deltaOfPipe: a pipe has come to stand where a file was that others
+// are made of. Nothing waits for who would write to it.
+func TestFill_deltaOfPipe(t *testing.T) {
+	d := newDrawing(t)
+	one, two := d.shelf.publish(t, stamped("1.0")), d.shelf.publish(t, stamped("2.0"))
+	if err := d.fill(t.Context(), 0, one); err != nil {
+		t.Fatal(err)
+	}
+	pipe := filepath.Join(d.tree(0), "p", "7.html")
+	if err := errors.Join(os.Remove(pipe), syscall.Mkfifo(pipe, 0o444)); err != nil {
+		t.Fatal(err)
+	}
+	filled := make(chan error, 1)
+	go func() { filled <- d.fill(t.Context(), 1, two) }()
+	select {
+	case err := <-filled:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits")
+	}
+	expectPages(t, d.tree(1), stamped("2.0"))
+	if d.useless != 1 {
+		t.Errorf("%d deltas were of no use", d.useless)
 	}
 }
 

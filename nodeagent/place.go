@@ -161,7 +161,7 @@ func (f *fill) linkOrCopy(from, to string, q *part) error {
 	if !errors.Is(err, syscall.EMLINK) && !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.ENOTSUP) {
 		return err
 	}
-	src, err := f.disk.trees.Open(from)
+	src, _, err := f.disk.openFile(from)
 	if err != nil {
 		return err
 	}

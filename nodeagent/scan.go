@@ -156,9 +156,26 @@ func (d *disk) scanSpare(ctx context.Context, b *buffer, workers int) (map[ident
 
 var copyBuffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
 
+// openFile opens a regular file below the buffers for reading. It waits for
+// nobody, whatever has come to stand there.
+func (d *disk) openFile(name string) (*os.File, fs.FileInfo, error) {
+	f, err := d.trees.OpenFile(name, readOnly, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = notAsVerified(name)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, info, nil
+}
+
 // hash reads a file below the buffers.
 func (d *disk) hash(name string) (sum release.Digest, err error) {
-	f, err := d.trees.Open(name)
+	f, _, err := d.openFile(name)
 	if err != nil {
 		return sum, err
 	}
