@@ -161,7 +161,7 @@ func (c counting) Read(b []byte) (int, error) {
 }
 
 // copyAll draws what this disk has under other times. Parts whose source does
-// not have the right bytes any more are returned.
+// not have the right bytes any more, or cannot be read, are returned.
 func (f *fill) copyAll(ctx context.Context, parts []*part) (spoiled []*part, err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.workers)
@@ -171,7 +171,7 @@ func (f *fill) copyAll(ctx context.Context, parts []*part) (spoiled []*part, err
 				return context.Cause(ctx)
 			}
 			err := f.copy(q)
-			if errors.Is(err, objectstore.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
+			if errors.Is(err, objectstore.ErrCorrupt) || errors.Is(err, errNotAsVerified) {
 				f.log.Warn("file on disk is not as verified", "file", q.from, "error", err)
 				f.suspectFile(q.from, err)
 				f.mu.Lock()
@@ -188,10 +188,18 @@ func (f *fill) copyAll(ctx context.Context, parts []*part) (spoiled []*part, err
 func (f *fill) copy(q *part) error {
 	src, _, err := f.disk.openFile(q.from)
 	if err != nil {
-		return err
+		return unreadable(q.from, err)
 	}
 	defer src.Close() // only read
 	return f.write(q, &verifying{r: src, from: q.from, want: q.file.Digest})
+}
+
+// unreadable says of an error that it speaks of a file on this disk, if it does.
+func unreadable(name string, err error) error {
+	if isScarce(err) || errors.Is(err, errNotAsVerified) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", notAsVerified(name), err)
 }
 
 // verifying reads a file and ends in a CorruptError instead of io.EOF when its
@@ -209,7 +217,10 @@ func (v *verifying) Read(b []byte) (int, error) {
 	}
 	n, err := v.r.Read(b)
 	v.sum.Write(b[:n])
-	if errors.Is(err, io.EOF) {
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		return n, unreadable(v.from, err)
+	case err != nil:
 		if got := release.Digest(v.sum.Sum(nil)); got != v.want {
 			return n, &objectstore.CorruptError{Key: v.from, What: "the file on this disk", Want: v.want}
 		}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"relman/cluster"
 	"relman/objectstore"
 	"relman/release"
@@ -133,6 +135,52 @@ func TestFill_rottenInode(t *testing.T) {
 	}
 	if !d.suspects["0"] {
 		t.Errorf("suspect: %v", d.suspects)
+	}
+}
+
+// withhold makes a file unreadable, for root too, until the test ends.
+func withhold(t *testing.T, name string) {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		skip(t, fmt.Sprintf("no lease on a file in %s: %v", t.TempDir(), err))
+	}
+}
+
+// TestFill_unreadable: a file that cannot be read is not a reason to leave the
+// rest undone. It is drawn from the store, and who should have had it is
+// suspect.
+func TestFill_unreadable(t *testing.T) {
+	d := newDrawing(t)
+	one := d.shelf.publish(t, build{"p/a": {content: "one"}, "x": {content: "x"}})
+	two := d.shelf.publish(t, build{"p/a": {content: "one", exec: true}, "x": {content: "x"}})
+	if err := d.fill(t.Context(), 0, one); err != nil {
+		t.Fatal(err)
+	}
+	withhold(t, filepath.Join(d.tree(0), "p/a"))
+	if err := d.fill(t.Context(), 1, two); err != nil { // a copy of it
+		t.Fatal(err)
+	}
+	if err := expectTree(d.tree(1), two.Manifest); err != nil {
+		t.Error(err)
+	}
+	if !d.suspects["0"] || d.count[byFetch] != 1 {
+		t.Errorf("suspect: %v, %v", d.suspects, d.count)
+	}
+	d.bufs[0].damaged = true
+	if err := d.fill(t.Context(), 0, one); err != nil { // a repair
+		t.Fatal(err)
+	}
+	if err := expectTree(d.tree(0), one.Manifest); err != nil {
+		t.Error(err)
 	}
 }
 

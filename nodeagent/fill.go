@@ -151,6 +151,9 @@ func (f *fill) look(ctx context.Context) (err error) {
 		if b.found, err = f.disk.scan(ctx, b.name, f.workers); err != nil {
 			return err
 		}
+		if err := b.found.unread; err != nil {
+			f.log.Warn("file on disk cannot be read, and is drawn anew", "buffer", b.name, "error", err)
+		}
 	}
 	if b.spare == nil {
 		b.spare, err = f.disk.scanSpare(ctx, b, f.workers)

@@ -25,6 +25,7 @@ type tree struct {
 	// Only a scan finds these: what is no regular file, and directories that
 	// may be empty.
 	strays, dirs []string
+	unread       error // of a file that could not be read
 }
 
 // how says where an inode of the new tree comes from.

@@ -94,7 +94,8 @@ func asVerified(info fs.FileInfo, want release.File) bool {
 	return got.Size == want.Size && got.MTime == want.MTime && got.Exec == want.Exec
 }
 
-// scan reads all of a tree.
+// scan reads all of a tree. A file that cannot be read is as good as one with
+// wrong bytes: it is not kept.
 func (d *disk) scan(ctx context.Context, name string, workers int) (*tree, error) {
 	t := &tree{name: name}
 	err := d.walk(name, func(p string, info fs.FileInfo) error {
@@ -112,16 +113,25 @@ func (d *disk) scan(ctx context.Context, name string, workers int) (*tree, error
 		return nil, err
 	}
 	slices.SortFunc(t.files, func(a, b release.File) int { return strings.Compare(a.Path, b.Path) })
+	var once sync.Once
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(workers)
 	for i := range t.files {
 		f := &t.files[i]
-		g.Go(func() (err error) {
+		g.Go(func() error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			f.Digest, err = d.hash(name + "/" + f.Path)
-			return err
+			sum, err := d.hash(name + "/" + f.Path)
+			switch {
+			case isScarce(err):
+				return err
+			case err != nil:
+				f.MTime, sum = noTime, release.Digest{}
+				once.Do(func() { t.unread = err })
+			}
+			f.Digest = sum
+			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {
