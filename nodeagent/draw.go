@@ -29,6 +29,9 @@ func (f *fill) draw(ctx context.Context, p *plan) error {
 		case q.how == byFetch:
 			fetch = append(fetch, q)
 		case q.how == byCopy:
+			if q.like != nil {
+				q.from = f.drawnAs(q.like)
+			}
 			copies = append(copies, q)
 		}
 	}

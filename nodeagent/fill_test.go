@@ -268,6 +268,31 @@ func TestFill_work(t *testing.T) {
 	}
 }
 
+// TestFill_twice: one content of two modes is fetched once, into an empty buffer
+// and into one that holds a release.
+func TestFill_twice(t *testing.T) {
+	d := newDrawing(t)
+	old := d.shelf.publish(t, build{"z": {content: "z"}})
+	want := d.shelf.publish(t, build{"a": {content: "same"}, "b": {content: "same", exec: true}, "c/d": {content: "c"}})
+	if err := d.fill(t.Context(), 1, old); err != nil {
+		t.Fatal(err)
+	}
+	for k := range 2 {
+		held := d.bufs[1-k].manifest
+		d.bufs[1-k].manifest = nil // not to be copied from
+		if err := d.fill(t.Context(), k, want); err != nil {
+			t.Fatal(err)
+		}
+		d.bufs[1-k].manifest = held
+		if err := expectTree(d.tree(k), want.Manifest); err != nil {
+			t.Error(err)
+		}
+		if d.count[byFetch] != 2 || d.count[byCopy] != 1 || len(d.suspects) != 0 {
+			t.Errorf("buffer %d: %v, suspect %v", k, d.count, d.suspects)
+		}
+	}
+}
+
 // TestFill_spoiledSource: bytes that are copied on this disk are verified like
 // those from the store, and fetched when they have changed.
 func TestFill_spoiledSource(t *testing.T) {

@@ -51,6 +51,7 @@ type part struct {
 	how  how
 	from string // byLink, byCopy: a file below the buffers
 	own  bool   // from is in the buffer itself, where it may be replaced
+	like *part  // byCopy: of what this one draws, instead of from
 	to   []spot
 }
 
@@ -156,16 +157,20 @@ func (p *plan) source(have tree, spare map[identity]bool, others []tree) {
 		}
 	}
 	// Content that is needed with two times is fetched once.
+	first := map[release.Digest]*part{}
 	for i := range p.parts {
 		q := &p.parts[i]
 		if q.how != byFetch {
 			continue
 		}
 		d := q.file.Digest
-		if copies[d] != "" {
+		switch {
+		case copies[d] != "":
 			q.how, q.from = byCopy, copies[d]
-		} else {
-			copies[d] = spareName(have.name, identityOf(q.file))
+		case first[d] != nil:
+			q.how, q.like = byCopy, first[d]
+		default:
+			first[d] = q
 		}
 	}
 }

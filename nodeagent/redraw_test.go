@@ -41,10 +41,13 @@ func words(p plan) []string {
 		if q.own {
 			line += " own"
 		}
-		if q.from != "" && !strings.Contains(q.from, ".new/") {
-			line += " " + q.from
-		} else if q.from != "" {
+		switch {
+		case q.like != nil:
+			line += " drawn as " + q.like.to[0].path
+		case strings.Contains(q.from, ".new/"):
 			line += " drawn"
+		case q.from != "":
+			line += " " + q.from
 		}
 		for _, s := range q.to {
 			line += " > " + s.path
@@ -99,7 +102,7 @@ func TestRedraw(t *testing.T) {
 		{name: "the same content at three paths is one inode, fetched once", have: []string{"b old 1"},
 			want: []string{"a x 2", "b x 2", "c/d x 2"}, plan: []string{"fetch > a > b! > c/d"}},
 		{name: "the same content with two times is fetched once", want: []string{"a x 1", "b x 2"},
-			plan: []string{"copy drawn > b", "fetch > a"}},
+			plan: []string{"copy drawn as a > b", "fetch > a"}},
 		{name: "two files swap", have: []string{"a x 1", "b y 1"}, want: []string{"a y 2", "b x 2"},
 			plan: []string{"copy 0/a > b!", "copy 0/b > a!"}},
 		{name: "a file becomes a directory", have: []string{"a x 1"}, want: []string{"a/b y 2"},
