@@ -80,9 +80,13 @@ func (f *fill) fetch(ctx context.Context, parts []*part) error {
 	if len(want) == 0 {
 		return nil
 	}
-	o := objectstore.FetchOptions{Workers: f.workers, Progress: f.fetched, Old: newOlds(f), Failed: f.failed}
+	olds := newOlds(f)
+	o := objectstore.FetchOptions{Workers: f.workers, Progress: f.fetched, Old: olds, Failed: olds.failed}
 	err := objectstore.Fetch(ctx, f.store, f.want, want, o,
 		func(file release.File, r io.Reader) error { return f.write(byDigest[file.Digest], r) })
+	if err == nil {
+		err = olds.examine(ctx)
+	}
 	for _, q := range again {
 		if err == nil {
 			err = f.copy(q)

@@ -54,6 +54,9 @@ func TestFill_deltas(t *testing.T) {
 	if d.useless != 1 {
 		t.Errorf("%d deltas were of no use, one file was damaged", d.useless)
 	}
+	if !d.suspects["1"] || len(d.suspects) != 1 {
+		t.Errorf("suspect: %v", d.suspects)
+	}
 }
 
 // TestFill_deltaOfPipe: a pipe has come to stand where a file was that others
@@ -79,8 +82,8 @@ func TestFill_deltaOfPipe(t *testing.T) {
 		t.Fatal("it waits")
 	}
 	expectPages(t, d.tree(1), stamped("2.0"))
-	if d.useless != 1 {
-		t.Errorf("%d deltas were of no use", d.useless)
+	if d.useless != 1 || !d.suspects["0"] {
+		t.Errorf("%d deltas were of no use, suspect: %v", d.useless, d.suspects)
 	}
 }
 
