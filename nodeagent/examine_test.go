@@ -184,6 +184,71 @@ func TestFill_unreadable(t *testing.T) {
 	}
 }
 
+// TestFill_linkedDirectory: a link leads from the tree that is filled into one
+// that is served, which stays as it was. The next attempt knows of the link.
+func TestFill_linkedDirectory(t *testing.T) {
+	b := build{"p/a": {content: "one"}, "p/b": {content: "two"}, "x": {content: "x"}}
+	for linked, to := range map[string]string{"p": "../0/p", ".": "0"} {
+		t.Run(linked, func(t *testing.T) {
+			d := newDrawing(t)
+			one, two := d.shelf.publish(t, b), d.shelf.publish(t, b.with("p/a", "new").without("p/b").with("p/c/d", "deep"))
+			for k := range 2 {
+				if err := d.fill(t.Context(), k, one); err != nil {
+					t.Fatal(err)
+				}
+			}
+			was := inodes(t, d.tree(0))
+			link := filepath.Join(d.tree(1), linked)
+			if err := errors.Join(os.RemoveAll(link), os.Symlink(to, link), os.Symlink("0", d.tree(1)+".new")); err != nil {
+				t.Fatal(err)
+			}
+			err := d.fill(t.Context(), 1, two)
+			if !maps.Equal(was, inodes(t, d.tree(0))) {
+				t.Fatalf("another tree changed, and the fill ended with %v", err)
+			}
+			if err != nil {
+				err = d.fill(t.Context(), 1, two)
+			}
+			if err := errors.Join(err, expectTree(d.tree(1), two.Manifest)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestOpenDir: no way leads over a link or upwards, by one system call or many.
+func TestOpenDir(t *testing.T) {
+	dir := t.TempDir()
+	for _, err := range []error{os.MkdirAll(filepath.Join(dir, "a/b/c"), 0o755), os.Symlink("a", filepath.Join(dir, "link")),
+		os.Symlink("b", filepath.Join(dir, "a/link"))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	top, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer top.Close()
+	for _, open := range []func(int, string) (int, error){openBeneath, openSteps} {
+		for name, ok := range map[string]bool{
+			".": true, "a": true, "a/b": true, "a/b/c": true,
+			"link": false, "link/b": false, "a/link": false, "a/link/c": false, "a/none": false, "..": false, "a/../../x": false,
+		} {
+			fd, err := open(int(top.Fd()), name)
+			if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+				skip(t, "no openat2 here")
+			}
+			if err == nil {
+				err = unix.Close(fd)
+			}
+			if (err == nil) != ok {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
 // unaudited does what makes claims untrue for a moment, and has them audited
 // again when it is over.
 func (n *node) unaudited(f func()) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -74,8 +75,13 @@ func (f *fill) run(ctx context.Context) (err error) {
 	if err := f.look(ctx); err != nil {
 		return fmt.Errorf("look at it: %w", err)
 	}
-	f.names = newHandles(f.disk.trees)
-	defer func() { err = errors.Join(err, f.names.close()) }()
+	if f.names, err = newHandles(f.disk.trees); err != nil {
+		return err
+	}
+	defer func() {
+		f.stumbled(err)
+		err = errors.Join(err, f.names.close())
+	}()
 	p := redraw(*f.buf.found, f.buf.spare, f.others, f.want.Manifest.Files)
 	if err := f.confirm(ctx, &p); err != nil {
 		return err
@@ -148,6 +154,9 @@ func (f *fill) look(ctx context.Context) (err error) {
 		}
 	}
 	if b.found == nil {
+		if err := f.disk.onlyDir(b.name); err != nil {
+			return err
+		}
 		if b.found, err = f.disk.scan(ctx, b.name, f.workers); err != nil {
 			return err
 		}
@@ -206,6 +215,18 @@ func (f *fill) suspectFile(from string, why error) {
 	f.suspect(buffer, why)
 }
 
+// stumbled makes the next attempt look at what is in the buffer where its names
+// are not what they were believed to be.
+func (f *fill) stumbled(err error) {
+	for _, e := range []error{syscall.ELOOP, syscall.ENOTDIR, syscall.EISDIR, fs.ErrNotExist} {
+		if errors.Is(err, e) {
+			f.buf.spare, f.buf.checked = nil, time.Time{}
+			f.suspect(f.buf.name, err)
+			return
+		}
+	}
+}
+
 // wipe removes a tree that cannot be believed, not even when it reads well.
 func (f *fill) wipe() error {
 	b := f.buf
@@ -231,13 +252,13 @@ func (f *fill) prepare(p *plan, top *os.File) error {
 		if used[name] {
 			continue
 		}
-		if err := f.disk.trees.Remove(name); err != nil {
+		if err := f.names.remove(name); err != nil {
 			return err
 		}
 		delete(b.spare, id)
 	}
 	for _, dir := range []string{b.name, b.spareDir()} {
-		if err := f.disk.trees.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := f.names.mkdir(dir); err != nil {
 			return err
 		}
 	}

@@ -18,10 +18,11 @@ import (
 // handles keeps directories below a root open while a buffer is filled. A name
 // in an open directory is one system call away; by its path every directory on
 // the way is opened and closed for each file, which was most of the time that
-// placing took. Directories are found without following links, as the root
-// does, and none is replaced while they are open.
+// placing took. Directories are found without following links, and none is
+// replaced while they are open.
 type handles struct {
 	root *os.Root
+	top  *os.File // the root itself
 	mu   sync.Mutex
 	open map[string]*os.File // guarded by mu
 }
@@ -29,7 +30,13 @@ type handles struct {
 // mostHandles bounds the directories that are open at once.
 const mostHandles = 1024
 
-func newHandles(root *os.Root) *handles { return &handles{root: root, open: map[string]*os.File{}} }
+func newHandles(root *os.Root) (*handles, error) {
+	top, err := root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	return &handles{root: root, top: top, open: map[string]*os.File{}}, nil
+}
 
 // in calls do with the open directory of a path, and the name in it.
 func (h *handles) in(name string, do func(dir int, base string) error) error {
@@ -41,7 +48,7 @@ func (h *handles) in(name string, do func(dir int, base string) error) error {
 	h.mu.Unlock()
 	if d == nil {
 		var err error
-		if d, err = h.root.Open(dir); err != nil {
+		if d, err = openDir(h.top, dir); err != nil {
 			return err
 		}
 		if !keep || !h.keep(dir, d) {
@@ -66,7 +73,7 @@ func (h *handles) keep(dir string, d *os.File) bool {
 func (h *handles) close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var errs []error
+	errs := []error{h.top.Close()}
 	for _, d := range h.open {
 		errs = append(errs, d.Close())
 	}
@@ -119,16 +126,6 @@ func (h *handles) both(op, from, to string, do func(int, string, int, string) er
 			}
 			return nil
 		})
-	})
-}
-
-// remove removes a file.
-func (h *handles) remove(name string) error {
-	return h.in(name, func(d int, base string) error {
-		if err := unix.Unlinkat(d, base, 0); err != nil {
-			return &fs.PathError{Op: "remove", Path: name, Err: err}
-		}
-		return nil
 	})
 }
 

@@ -52,7 +52,7 @@ func (f *fill) takeBack(p *plan) error {
 	var errs []error
 	for _, q := range p.parts {
 		for _, s := range q.to {
-			errs = append(errs, gone(f.disk.trees.Remove(f.buf.name+"/"+s.path)))
+			errs = append(errs, f.names.remove(f.buf.name+"/"+s.path))
 		}
 	}
 	return errors.Join(errs...)
@@ -62,15 +62,15 @@ func (f *fill) takeBack(p *plan) error {
 // last: ext4 makes new inodes several times slower right after others were
 // freed, and all new ones exist by then.
 func (f *fill) change(p *plan) error {
-	trees, b := f.disk.trees, f.buf
+	b := f.buf
 	in := func(name string) string { return b.name + "/" + name }
 	for _, name := range append(f.found.strays, p.clear...) {
-		if err := trees.RemoveAll(in(name)); err != nil {
+		if err := f.names.removeAll(in(name)); err != nil {
 			return err
 		}
 	}
 	for _, name := range p.early {
-		if err := gone(trees.Remove(in(name))); err != nil {
+		if err := f.names.remove(in(name)); err != nil {
 			return err
 		}
 	}
@@ -83,28 +83,28 @@ func (f *fill) change(p *plan) error {
 		}
 	}
 	for _, name := range p.late {
-		if err := gone(trees.Remove(in(name))); err != nil {
+		if err := f.names.remove(in(name)); err != nil {
 			return err
 		}
 	}
 	for _, dir := range p.dirs {
-		if err := gone(trees.Remove(in(dir))); err != nil {
+		if err := f.names.removeDir(in(dir)); err != nil {
 			return err
 		}
 	}
-	return trees.RemoveAll(b.spareDir())
+	return f.disk.trees.RemoveAll(b.spareDir())
 }
 
 // makeDirs makes the directories that new names need.
 func (f *fill) makeDirs(p *plan) error {
-	made := map[string]bool{}
+	made := map[string]bool{f.buf.name: true}
 	for i := range p.parts {
 		for _, s := range p.parts[i].to {
-			if dir := path.Dir(s.path); !s.taken && dir != "." && !made[dir] {
-				made[dir] = true
-				if err := f.disk.trees.MkdirAll(f.buf.name+"/"+dir, 0o755); err != nil {
-					return err
-				}
+			if s.taken {
+				continue
+			}
+			if err := f.names.mkdirAll(path.Dir(f.buf.name+"/"+s.path), made); err != nil {
+				return err
 			}
 		}
 	}

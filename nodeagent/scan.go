@@ -36,8 +36,17 @@ func modeOf(f release.File) fs.FileMode {
 // no time in a manifest, so such a file is never kept, only copied from.
 const noTime = -1
 
+// onlyDir removes what has the name of a directory and is none.
+func (d *disk) onlyDir(name string) error {
+	info, err := d.trees.Lstat(name)
+	if err != nil || info.IsDir() {
+		return gone(err)
+	}
+	return d.trees.Remove(name)
+}
+
 // walk visits everything below a directory, which is itself ".". One that does
-// not exist is empty.
+// not exist is empty. No link is followed.
 func (d *disk) walk(name string, visit func(p string, info fs.FileInfo) error) error {
 	var in func(p string) error
 	in = func(p string) error {
@@ -62,10 +71,14 @@ func (d *disk) walk(name string, visit func(p string, info fs.FileInfo) error) e
 		}
 		return nil
 	}
-	if err := in("."); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	info, err := d.trees.Lstat(name)
+	if err == nil && !info.IsDir() {
+		err = notAsVerified(name)
 	}
-	return nil
+	if err == nil {
+		err = in(".")
+	}
+	return gone(err)
 }
 
 func (d *disk) list(name string) ([]fs.DirEntry, error) {
@@ -143,6 +156,9 @@ func (d *disk) scan(ctx context.Context, name string, workers int) (*tree, error
 // scanSpare reads what an attempt that was cut off has drawn. What is not what
 // its name says is removed.
 func (d *disk) scanSpare(ctx context.Context, b *buffer, workers int) (map[identity]bool, error) {
+	if err := d.onlyDir(b.spareDir()); err != nil {
+		return nil, err
+	}
 	t, err := d.scan(ctx, b.spareDir(), workers)
 	if err != nil {
 		return nil, err
