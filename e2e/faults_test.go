@@ -11,21 +11,33 @@ import (
 	"time"
 )
 
-// TestDiskFull: a node whose disk is too small for a release says so by name;
-// the active release is served on, also by that node. With room, the same
-// publish succeeds.
+// TestDiskFull: a node whose disk is too small for a release, or has too few
+// inodes, says so by name; the active release is served on, also by that node.
+// With room, the same publish succeeds.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
+	for _, c := range []struct{ name, small, large, said string }{
+		{"bytes", "size=2m", "size=200m", "n2: disk full"},
+		{"inodes", "size=200m,nr_inodes=150", "size=200m,nr_inodes=5000", "needs 308 files"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			diskFull(t, c.small, c.large, c.said)
+		})
+	}
+}
+
+func diskFull(t *testing.T, small, large, said string) {
 	l := newLab(t)
-	small := filepath.Join(l.dir, "n2")
-	if err := os.Mkdir(small, 0o755); err != nil {
+	dir := filepath.Join(l.dir, "n2")
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=2m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, small); err != nil {
 		skip(t, "no small file system: "+err.Error())
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(small, 0); err != nil {
+		if err := syscall.Unmount(dir, 0); err != nil {
 			t.Error(err)
 		}
 	})
@@ -33,21 +45,20 @@ func TestDiskFull(t *testing.T) {
 	nodes := []string{"n1", "n2"}
 	for _, n := range nodes {
 		l.agent(t, n)
-		n := n
 		t.Cleanup(func() { l.agents[n].kill() }) // before the unmount
 	}
 	l.waitNodes(t, nodes)
 	first := l.publish(t, filepath.Join("sample", "v1"))
 
 	r := run(t, l.env, programs(t).relman, "publish", generatedSite(t, 1), "--timeout", "4s")
-	if r.code != 6 || !strings.Contains(r.stdout+r.stderr, "n2: disk full") || strings.Contains(r.stdout, "LIVE") {
+	if r.code != 6 || !strings.Contains(r.stdout+r.stderr, "n2: disk full") || !strings.Contains(r.stdout+r.stderr, said) || strings.Contains(r.stdout, "LIVE") {
 		t.Fatalf("exit %d, want 6 and the node with its reason\n%s%s", r.code, r.stdout, r.stderr)
 	}
 	t.Logf("exit %d: %s%s", r.code, r.stdout, r.stderr)
 	for _, n := range nodes {
 		l.expectRelease(t, n, first)
 	}
-	if err := syscall.Mount("tmpfs", small, "tmpfs", syscall.MS_REMOUNT, "size=200m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, large); err != nil {
 		t.Fatal(err)
 	}
 	second := l.publish(t, generatedSite(t, 1))

@@ -48,6 +48,13 @@ func freePorts(t testing.TB, n int) []int {
 // test to start.
 func newLab(t testing.TB) *lab {
 	t.Helper()
+	return newLabVia(t, func(addr string) string { return addr })
+}
+
+// newLabVia is newLab with something in front of the store: via says at which
+// address that is.
+func newLabVia(t testing.TB, via func(addr string) string) *lab {
+	t.Helper()
 	l := &lab{dir: t.TempDir(), managers: map[string]*process{}, agents: map[string]*process{}, addrs: map[string]string{}}
 	p := freePorts(t, 7)
 	var cluster, clients []string
@@ -65,7 +72,7 @@ func newLab(t testing.TB) *lab {
 	}
 	l.endpoints = strings.Join(clients, ",")
 	addr := fmt.Sprintf("127.0.0.1:%d", p[6])
-	l.store = fmt.Sprintf("s3://relman?endpoint=http://%s&region=us-east-1&path-style=true", addr)
+	l.store = fmt.Sprintf("s3://relman?endpoint=http://%s&region=us-east-1&path-style=true", via(addr))
 	l.env = []string{
 		"RELMAN_ENDPOINTS=" + l.endpoints, "ETCDCTL_ENDPOINTS=" + l.endpoints,
 		"AWS_ACCESS_KEY_ID=lab", "AWS_SECRET_ACCESS_KEY=lab-secret-lab-secret",
