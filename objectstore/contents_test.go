@@ -275,6 +275,41 @@ func TestFetch_damagedBase(t *testing.T) {
 	}
 }
 
+// TestFetch_begun: of a large file only the pieces are fetched that are not
+// there; what is there is not believed.
+func TestFetch_begun(t *testing.T) {
+	body := noise(200, 3*maxFrame+maxFrame/4)
+	st := &counted{Store: NewMemory()}
+	files := map[string]string{"big.bin": body}
+	_, s := publish(t, st, nil, 1, write(t, files))
+	for _, c := range []struct {
+		name, begun string
+		fetched     int // bytes
+	}{
+		{"nothing", "", len(body)},
+		{"less than a piece", body[:maxFrame-1], len(body)},
+		{"a piece and a half", body[:maxFrame+maxFrame/2], len(body) - maxFrame},
+		{"all", body, 0},
+		{"more than all", body + "x", 0},
+		{"other bytes", noise(3, 2*maxFrame), len(body) - 2*maxFrame + len(body)}, // and then all
+	} {
+		st.bytes = 0
+		got := ""
+		o := FetchOptions{Begun: func(release.File) io.Reader { return strings.NewReader(c.begun) }}
+		err := Fetch(t.Context(), st, s, contents(s.Manifest), o, func(_ release.File, r io.Reader) error {
+			b, err := io.ReadAll(r)
+			got = string(b)
+			return err
+		})
+		if err != nil || got != body {
+			t.Errorf("%s: %d bytes, %v", c.name, len(got), err)
+		}
+		if st.bytes != int64(c.fetched) {
+			t.Errorf("%s: %d bytes were fetched, want %d", c.name, st.bytes, c.fetched)
+		}
+	}
+}
+
 func TestFetch_missingPack(t *testing.T) {
 	st := NewMemory()
 	_, s := publish(t, st, nil, 1, write(t, map[string]string{"a.txt": "a"}))

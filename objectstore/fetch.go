@@ -19,6 +19,11 @@ type FetchOptions struct {
 	Workers  int               // requests at once, and frames that are written at once; 0: 4
 	Progress func(bytes int64) // of contents; called from several goroutines
 	Old      Old               // what is held already, to make new content out of; nil: nothing
+	// Begun is what is there already of a content of several pieces, from its
+	// beginning: as much of it is not fetched again. It does not have to be
+	// right, since all of it is handed to write and verified with the rest. May be
+	// nil, and return nil.
+	Begun func(f release.File) io.Reader
 	// Failed is told of deltas that were of no use; the whole content was
 	// fetched instead. May be nil.
 	Failed func(f release.File, err error)

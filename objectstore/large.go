@@ -22,17 +22,21 @@ func (f *fetch) large(ctx context.Context, file release.File, steps []wanted) er
 	if len(steps) > 0 {
 		last = steps[len(steps)-1].at.frame
 	}
-	once := func() error {
+	once := func(begun io.Reader) error {
 		ctx, cancel := context.WithCancel(ctx)
-		r := &pieceReader{f: f, ctx: ctx, steps: steps}
+		r := &pieceReader{f: f, ctx: ctx, steps: steps, begun: begun}
 		defer r.wait()
 		defer cancel()
 		return f.deliver(file, r, last)
 	}
-	err := once()
+	var begun io.Reader
+	if f.o.Begun != nil {
+		begun = f.o.Begun(file)
+	}
+	err := once(begun)
 	if errors.Is(err, ErrCorrupt) {
 		f.olds.forget()
-		if err = once(); errors.Is(err, ErrCorrupt) && len(steps) > 0 && steps[0].based {
+		if err = once(nil); errors.Is(err, ErrCorrupt) && len(steps) > 0 && steps[0].based {
 			err = fmt.Errorf("%w (made out of an older version, in %s)", err, f.basedOn(steps))
 		}
 	}
@@ -60,6 +64,7 @@ type pieceReader struct {
 	ctx   context.Context //nolint:containedctx // lives as long as one call of write
 	f     *fetch
 	steps []wanted
+	begun io.Reader   // whole pieces of it come first; nil for none
 	ahead []chan made // of the steps before those in steps
 	part  []byte
 }
@@ -72,6 +77,12 @@ type made struct {
 
 func (r *pieceReader) Read(p []byte) (int, error) {
 	for len(r.part) == 0 {
+		if r.begun != nil {
+			if err := r.resume(); err != nil {
+				return 0, err
+			}
+			continue
+		}
 		r.start()
 		if len(r.ahead) == 0 {
 			return 0, io.EOF
@@ -86,6 +97,24 @@ func (r *pieceReader) Read(p []byte) (int, error) {
 	n := copy(p, r.part)
 	r.part = r.part[n:]
 	return n, nil
+}
+
+// resume takes the next piece from what is there already. What is there of the
+// first piece that is not whole is not used.
+func (r *pieceReader) resume() error {
+	if len(r.steps) > 0 {
+		part := make([]byte, r.steps[0].size())
+		_, err := io.ReadFull(r.begun, part)
+		if err == nil {
+			r.part, r.steps = part, r.steps[1:]
+			return nil
+		}
+		if !ended(err) {
+			return fmt.Errorf("read what there is of it: %w: %w", ErrCorrupt, err)
+		}
+	}
+	r.begun = nil
+	return nil
 }
 
 // start begins to fetch as many pieces as are allowed.
