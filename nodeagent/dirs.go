@@ -61,10 +61,18 @@ func uninterrupted(open func() (int, error)) (int, error) {
 	}
 }
 
-// mkdir makes a directory, which may be there.
+// mkdir makes a directory, which may be there. A new one is for everybody to
+// read, whatever the process's umask: other web servers may serve from it.
 func (h *handles) mkdir(name string) error {
 	return h.in(name, func(dir int, base string) error {
-		if err := unix.Mkdirat(dir, base, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+		err := unix.Mkdirat(dir, base, modeDir)
+		switch {
+		case errors.Is(err, unix.EEXIST):
+			return nil
+		case err == nil:
+			err = unix.Fchmodat(dir, base, modeDir, 0)
+		}
+		if err != nil {
 			return &fs.PathError{Op: "make directory", Path: name, Err: err}
 		}
 		return nil

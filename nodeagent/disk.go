@@ -88,7 +88,7 @@ func (d *disk) glance(ctx context.Context, b *buffer) error {
 // openDisk opens the directory of a site, or makes it.
 func openDisk(dir string, site release.Site, buffers int) (*disk, error) {
 	path := filepath.Join(dir, "sites", string(site))
-	if err := os.MkdirAll(filepath.Join(path, "buffers"), 0o755); err != nil {
+	if err := makeDirs(filepath.Dir(path), path, filepath.Join(path, "buffers")); err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(path)
@@ -102,6 +102,20 @@ func openDisk(dir string, site release.Site, buffers int) (*disk, error) {
 	d := &disk{dir: path, root: root, trees: trees}
 	d.grow(buffers)
 	return d, nil
+}
+
+// makeDirs makes directories that are not there, for everybody to read whatever
+// the process's umask. The first one may be deep.
+func makeDirs(dirs ...string) error {
+	for _, dir := range dirs {
+		if _, err := os.Stat(dir); err == nil {
+			continue // with the mode that somebody gave it
+		}
+		if err := errors.Join(os.MkdirAll(dir, modeDir), os.Chmod(dir, modeDir)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // grow makes it at least n buffers.

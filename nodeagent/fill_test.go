@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -265,6 +266,73 @@ func TestFill_work(t *testing.T) {
 		if !maps.Equal(d.count, c.count) {
 			t.Errorf("release %s into %d: %v, want %v", c.want.Manifest.ID(), c.buffer, d.count, c.count)
 		}
+	}
+}
+
+// directoryModes is what the directories below one have.
+func directoryModes(t *testing.T, dir string) map[fs.FileMode]int {
+	t.Helper()
+	n := map[fs.FileMode]int{}
+	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || !e.IsDir() {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil {
+			n[info.Mode().Perm()]++
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestFill_directoryModes: another web server can read the trees, whatever the
+// agent's umask, and when a directory has been closed to it, it is opened again.
+func TestFill_directoryModes(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	d := newDrawing(t)
+	b := build{"p/q/a": {content: "one"}, "x": {content: "x"}}
+	r := d.shelf.publish(t, b)
+	if err := d.fill(t.Context(), 0, r); err != nil {
+		t.Fatal(err)
+	}
+	want := map[fs.FileMode]int{0o755: 5} // the site's, its buffers, the tree, p and q
+	if got := directoryModes(t, d.dir); !maps.Equal(got, want) {
+		t.Errorf("modes %o, want %o", got, want)
+	}
+	for path := range b { // what the umask was is read once in a process
+		if err := os.Chmod(filepath.Join(d.tree(0), path), modePlain); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closed := func() {
+		for _, dir := range []string{"p/q", "p", "."} {
+			if err := os.Chmod(filepath.Join(d.tree(0), dir), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	closed()
+	found, _, err := d.differences(t.Context(), "0", r.Manifest, map[inode]release.Digest{}, &VerifyProgress{})
+	if err != nil || len(found) != 3 || found[0].Path != "." || found[2].Path != "p/q" {
+		t.Errorf("a verification finds %v %v", found, err)
+	}
+	if err := d.check(t.Context(), "0", r.Manifest, 0); err != nil {
+		t.Error(err)
+	}
+	if got := directoryModes(t, d.dir); !maps.Equal(got, want) {
+		t.Errorf("after a check: modes %o, want %o", got, want)
+	}
+	closed()
+	d.bufs[0].manifest = nil
+	if err := d.fill(t.Context(), 0, r); err != nil {
+		t.Fatal(err)
+	}
+	if got := directoryModes(t, d.dir); !maps.Equal(got, want) {
+		t.Errorf("after a fill: modes %o, want %o", got, want)
 	}
 }
 

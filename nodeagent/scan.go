@@ -23,6 +23,7 @@ import (
 const (
 	modePlain = 0o444
 	modeExec  = 0o555
+	modeDir   = 0o755 // the agent itself does
 )
 
 func modeOf(f release.File) fs.FileMode {
@@ -36,6 +37,15 @@ func modeOf(f release.File) fs.FileMode {
 // no time in a manifest, so such a file is never kept, only copied from.
 const noTime = -1
 
+// mend gives a directory the mode that directories have. Whoever changed it has
+// changed no file: nothing needs to be verified for it.
+func (d *disk) mend(name string, info fs.FileInfo) error {
+	if info.Mode().Perm() == modeDir {
+		return nil
+	}
+	return d.trees.Chmod(name, modeDir)
+}
+
 // onlyDir removes what has the name of a directory and is none.
 func (d *disk) onlyDir(name string) error {
 	info, err := d.trees.Lstat(name)
@@ -46,8 +56,9 @@ func (d *disk) onlyDir(name string) error {
 }
 
 // walk visits everything below a directory, which is itself ".". One that does
-// not exist is empty. No link is followed.
-func (d *disk) walk(name string, visit func(p string, info fs.FileInfo) error) error {
+// not exist is empty. No link is followed. visitDir has its turn before what is
+// in the directory.
+func (d *disk) walk(name string, visitDir func(name string, info fs.FileInfo) error, visit func(p string, info fs.FileInfo) error) error {
 	var in func(p string) error
 	in = func(p string) error {
 		entries, err := d.list(path.Join(name, p))
@@ -64,7 +75,7 @@ func (d *disk) walk(name string, visit func(p string, info fs.FileInfo) error) e
 				return err
 			}
 			if info.IsDir() {
-				if err := in(q); err != nil {
+				if err := errors.Join(visitDir(path.Join(name, q), info), in(q)); err != nil {
 					return err
 				}
 			}
@@ -74,6 +85,9 @@ func (d *disk) walk(name string, visit func(p string, info fs.FileInfo) error) e
 	info, err := d.trees.Lstat(name)
 	if err == nil && !info.IsDir() {
 		err = notAsVerified(name)
+	}
+	if err == nil {
+		err = visitDir(name, info)
 	}
 	if err == nil {
 		err = in(".")
@@ -111,7 +125,7 @@ func asVerified(info fs.FileInfo, want release.File) bool {
 // wrong bytes: it is not kept.
 func (d *disk) scan(ctx context.Context, name string, workers int) (*tree, error) {
 	t := &tree{name: name}
-	err := d.walk(name, func(p string, info fs.FileInfo) error {
+	err := d.walk(name, d.mend, func(p string, info fs.FileInfo) error {
 		switch {
 		case info.IsDir():
 			t.dirs = append(t.dirs, p)
@@ -220,10 +234,10 @@ func notAsVerified(p string) error {
 
 // check compares a tree with its manifest after a start: every name, size,
 // time and mode, and the bytes of the pages that visitors enter by and of a
-// share of the files.
+// share of the files. The modes of directories are put right on the way.
 func (d *disk) check(ctx context.Context, name string, m *release.Manifest, percent int) error {
 	files := 0
-	err := d.walk(name, func(p string, info fs.FileInfo) error {
+	err := d.walk(name, d.mend, func(p string, info fs.FileInfo) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

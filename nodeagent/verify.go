@@ -1,11 +1,13 @@
 package nodeagent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -298,7 +300,14 @@ func (d *disk) differences(ctx context.Context, name string, m *release.Manifest
 		progress.Files.Add(1)
 		progress.Bytes.Add(f.Size)
 	}
-	err = d.walk(name, func(p string, info fs.FileInfo) error {
+	readable := func(p string, info fs.FileInfo) error {
+		if got := info.Mode().Perm(); got != modeDir {
+			what := fmt.Sprintf("mode %04o instead of %04o", got, modeDir)
+			found = append(found, DamagedFile{Path: cmp.Or(strings.TrimPrefix(strings.TrimPrefix(p, name), "/"), "."), What: what})
+		}
+		return nil
+	}
+	err = d.walk(name, readable, func(p string, info fs.FileInfo) error {
 		_, ok := m.Lookup(p)
 		if info.IsDir() && !ok {
 			ok = hasUnder(m.Files, p)
