@@ -97,7 +97,7 @@ func New(cfg Config, reg Registry, store objectstore.Store) (*Agent, error) {
 // more; what is shown can be served on until Close.
 func (a *Agent) Run(ctx context.Context) error {
 	defer close(a.ended)
-	if err := os.MkdirAll(a.cfg.Dir, 0o755); err != nil {
+	if err := makeDirs(a.cfg.Dir); err != nil {
 		return err
 	}
 	lock, err := lockDir(a.cfg.Dir)
