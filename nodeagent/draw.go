@@ -81,7 +81,7 @@ func (f *fill) fetch(ctx context.Context, parts []*part) error {
 		return nil
 	}
 	olds := newOlds(f)
-	o := objectstore.FetchOptions{Workers: f.workers, Progress: f.fetched, Old: olds, Failed: olds.failed}
+	o := objectstore.FetchOptions{Workers: f.workers, Progress: f.fetched, Old: olds, Begun: f.begun, Failed: olds.failed}
 	err := objectstore.Fetch(ctx, f.store, f.want, want, o,
 		func(file release.File, r io.Reader) error { return f.write(byDigest[file.Digest], r) })
 	if err == nil {
@@ -118,7 +118,11 @@ func (f *fill) empty(q *part) error {
 
 // write draws one inode from verified bytes.
 func (f *fill) write(q *part, r io.Reader) error {
-	if err := f.create(f.drawnAs(q), q.file, r); err != nil {
+	create := f.create
+	if q.file.Size > begunFrom {
+		create = f.createLarge
+	}
+	if err := create(f.drawnAs(q), q.file, r); err != nil {
 		return err
 	}
 	if !f.direct(q) {
@@ -133,18 +137,7 @@ func (f *fill) write(q *part, r io.Reader) error {
 // create writes a file of the release under a name that nothing uses. On an
 // error there is no such file.
 func (f *fill) create(name string, file release.File, r io.Reader) error {
-	write := func(w io.Writer) error {
-		buf := copyBuffers.Get().(*[128 << 10]byte)
-		defer copyBuffers.Put(buf)
-		n, err := io.CopyBuffer(w, counting{f, r}, buf[:])
-		if err == nil && n != file.Size {
-			err = fmt.Errorf("%w: %s has %d bytes, the manifest says %d", objectstore.ErrCorrupt, file.Path, n, file.Size)
-		}
-		if err != nil {
-			f.done.Add(-n)
-		}
-		return err
-	}
+	write := func(w io.Writer) error { return f.copyTo(w, file, r) }
 	err := f.names.create(name, modeOf(file), file.MTime, write)
 	if errors.Is(err, fs.ErrExist) { // an attempt before could not remove it
 		if err := f.names.remove(name); err != nil {

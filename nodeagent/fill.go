@@ -60,10 +60,11 @@ type fill struct {
 	log     *slog.Logger
 
 	names       *handles
-	found       *tree // what was in the buffer
-	loose       bool  // nothing of it is to be replaced as a whole: see direct
+	parts       map[string]*os.File // guarded by mu: large files that were begun, by name, open to be gone on with
+	found       *tree               // what was in the buffer
+	loose       bool                // nothing of it is to be replaced as a whole: see direct
 	total, done atomic.Int64
-	mu          sync.Mutex // guards buf.spare while several draw
+	mu          sync.Mutex // guards buf.spare and parts while several draw
 	once        sync.Once  // for the failpoint after the first file
 	onceErr     error
 }
@@ -75,6 +76,8 @@ func (f *fill) run(ctx context.Context) (err error) {
 	if err := f.look(ctx); err != nil {
 		return fmt.Errorf("look at it: %w", err)
 	}
+	f.parts = map[string]*os.File{}
+	defer f.closeBegun()
 	if f.names, err = newHandles(f.disk.trees); err != nil {
 		return err
 	}
@@ -262,12 +265,18 @@ func (f *fill) prepare(p *plan, top *os.File) error {
 			return err
 		}
 	}
-	return fits(p, top)
+	begun, err := f.keepBegun(p)
+	if err != nil {
+		return err
+	}
+	return fits(p, begun, top)
 }
 
-// fits compares what the plan needs with what is free.
-func fits(p *plan, top *os.File) error {
+// fits compares what the plan needs with what is free; begun bytes of it are
+// there.
+func fits(p *plan, begun int64, top *os.File) error {
 	bytes, inodes := p.needs()
+	bytes -= begun
 	freeBytes, freeInodes, err := room(top)
 	switch {
 	case err != nil:

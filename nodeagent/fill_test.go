@@ -27,6 +27,7 @@ type drawing struct {
 	count map[how]int
 	point func(string) error
 
+	through   objectstore.Store // nil: the shelf's own
 	syncError error
 	mu        sync.Mutex // guards what follows while a fill runs
 	suspects  map[string]bool
@@ -68,8 +69,12 @@ func (d *drawing) reopen(t testing.TB) {
 func (d *drawing) fill(ctx context.Context, k int, want *objectstore.Stored) error {
 	b := d.bufs[k]
 	d.count, d.suspects = map[how]int{}, map[string]bool{}
+	store := objectstore.Store(d.shelf.store)
+	if d.through != nil {
+		store = d.through
+	}
 	f := &fill{
-		disk: d.disk, buf: b, want: want, store: d.shelf.store, workers: 3, log: slog.New(slog.DiscardHandler),
+		disk: d.disk, buf: b, want: want, store: store, workers: 3, log: slog.New(slog.DiscardHandler),
 		point:  func(name string) error { return d.point(name) },
 		sync:   func(top *os.File) error { return errors.Join(d.syncError, syncAll(top)) },
 		giveUp: func() error { b.manifest = nil; return nil },

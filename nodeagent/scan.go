@@ -182,6 +182,8 @@ func (d *disk) scanSpare(ctx context.Context, b *buffer, workers int) (map[ident
 		id, name := identityOf(f), b.spareDir()+"/"+f.Path
 		if name == spareName(b.name, id) {
 			spare[id] = true
+		} else if strings.HasSuffix(name, begunSuffix) {
+			continue
 		} else if err := d.trees.Remove(name); err != nil {
 			return nil, err
 		}
