@@ -60,7 +60,7 @@ func (f *fill) takeOwn(q *part) error {
 // fetch draws what only the store has, and every content once.
 func (f *fill) fetch(ctx context.Context, parts []*part) error {
 	byDigest := make(map[release.Digest]*part, len(parts))
-	var want []release.File
+	want := make([]release.File, 0, len(parts))
 	var again []*part
 	for _, q := range parts {
 		first := byDigest[q.file.Digest]

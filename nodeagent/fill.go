@@ -245,10 +245,12 @@ func (f *fill) wipe() error {
 // and the rest has to fit before the first byte is written.
 func (f *fill) prepare(p *plan, top *os.File) error {
 	b := f.buf
-	used := make(map[string]bool, len(p.parts))
-	for _, q := range p.parts {
-		used[spareName(b.name, identityOf(q.file))] = true
-		used[q.from] = true
+	used := map[string]bool{}
+	if len(b.spare) > 0 {
+		for i := range p.parts {
+			used[spareName(b.name, identityOf(p.parts[i].file))] = true
+			used[p.parts[i].from] = true
+		}
 	}
 	for id := range b.spare {
 		name := spareName(b.name, id)

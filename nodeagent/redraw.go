@@ -71,6 +71,9 @@ type plan struct {
 func redraw(have tree, spare map[identity]bool, others []tree, want []release.File) plan {
 	var p plan
 	index := map[identity]int{}
+	if len(have.files) == 0 { // it has nothing to keep
+		p.parts, index = make([]part, 0, len(want)), make(map[identity]int, len(want))
+	}
 	need := func(f release.File, taken bool) {
 		id := identityOf(f)
 		i, ok := index[id]
@@ -121,7 +124,7 @@ func (p *plan) source(have tree, spare map[identity]bool, others []tree) {
 	if len(p.parts) == 0 {
 		return
 	}
-	found := map[release.Digest]bool{} // needed; true: at hand for a copy
+	found := make(map[release.Digest]bool, len(p.parts)) // needed; true: at hand for a copy
 	same := make(map[identity]int, len(p.parts))
 	for i, part := range p.parts {
 		found[part.file.Digest] = false
