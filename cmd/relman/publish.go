@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -143,6 +144,7 @@ type publisher struct {
 	packs   *objectstore.PackCache // nil for none
 	build   *objectstore.Build
 	sent    *objectstore.Upload
+	saving  sync.WaitGroup // of caches, while the release is registered
 }
 
 // prepare uploads the build and registers it as a release; p.d then asks for
@@ -153,6 +155,7 @@ func (p *publisher) prepare(ctx context.Context) (outcome, error) {
 	began := time.Now()
 	p.d = p.s.desired(cluster.Publish, "", p.o.message, p.o.askOptions)
 	p.d.Hold = p.o.hold
+	defer p.saving.Wait()
 	defer p.unmark(ctx)
 	if err := p.look(ctx); err != nil {
 		return out, err
@@ -272,7 +275,7 @@ func (p *publisher) saveCaches() {
 	if p.packs == nil || p.o.dryRun {
 		return
 	}
-	if err := errors.Join(p.objects.Cache.Save(), p.packs.Prune(p.sent.Layout(), p.v.Active.Value.Release)); err != nil {
+	if err := errors.Join(p.packs.Prune(p.sent.Layout(), p.v.Active.Value.Release), p.objects.Cache.Save()); err != nil {
 		p.s.log.Warn("the next publish takes longer", "error", err)
 	}
 }
@@ -292,12 +295,13 @@ func (p *publisher) mark(ctx context.Context) (err error) {
 
 // upload sends what the store does not have.
 func (p *publisher) upload(ctx context.Context) (err error) {
+	p.saving.Wait()
 	p.u.progress.begin("reading", bytesRate)
 	defer p.u.progress.end()
 	if p.sent, err = p.objects.Upload(ctx, p.build); err != nil {
 		return err
 	}
-	p.saveCaches()
+	p.saving.Go(p.saveCaches)
 	return failpoint.Point("publish.after-upload")
 }
 
