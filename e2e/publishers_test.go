@@ -60,16 +60,18 @@ func TestTwoPublishers_queue(t *testing.T) {
 	}
 }
 
-// race runs two publishers of different builds at once.
+// race runs two publishers of different builds at once: each knows what is
+// active before the other one asks for anything.
 func (d *dev) race(t *testing.T, round int, flags ...string) (a, b result) {
 	t.Helper()
 	results := [2]result{}
+	env := append([]string{"RELMAN_FAILPOINTS=publish.after-base=meet:2:" + t.TempDir()}, d.env...)
 	var wg sync.WaitGroup
 	for i := range results {
 		build := filepath.Join(t.TempDir(), "build")
 		writeFile(t, filepath.Join(build, "index.html"), fmt.Sprintf("round %d, publisher %d", round, i))
 		wg.Go(func() {
-			results[i] = d.try(t, append([]string{"publish", build, "-o", "json"}, flags...)...)
+			results[i] = run(t, env, programs(t).relman, append([]string{"publish", build, "-o", "json"}, flags...)...)
 		})
 	}
 	wg.Wait()

@@ -5,6 +5,7 @@ package failpoint
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -17,6 +18,7 @@ import (
 //	stop        SIGSTOP to the own process
 //	sleep:D     wait for the duration D
 //	error       return an error that names the point
+//	meet:N:DIR  wait until N processes are there, for a minute at most; DIR is theirs
 func Point(name string) error {
 	for _, rule := range strings.Split(os.Getenv("RELMAN_FAILPOINTS"), ",") {
 		at, action, _ := strings.Cut(rule, "=")
@@ -36,6 +38,10 @@ func Point(name string) error {
 				return fmt.Errorf("failpoint %s: %w", name, err)
 			}
 			time.Sleep(d)
+		case "meet":
+			if err := meet(arg); err != nil {
+				return fmt.Errorf("failpoint %s: %w", name, err)
+			}
 		case "error":
 			return fmt.Errorf("failpoint %s", name)
 		default:
@@ -43,4 +49,28 @@ func Point(name string) error {
 		}
 	}
 	return nil
+}
+
+// meet waits for others in a directory.
+func meet(arg string) error {
+	count, dir, _ := strings.Cut(arg, ":")
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "met-")
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	for range 60_000 {
+		there, err := os.ReadDir(dir)
+		if err != nil || len(there) >= n {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return fmt.Errorf("nobody came to %s", dir)
 }
