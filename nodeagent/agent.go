@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -20,7 +21,7 @@ import (
 )
 
 const (
-	defaultWorkers  = 8
+	mostWorkers     = 8 // more only wait for each other, and each takes memory
 	defaultBootHash = 1 // percent
 	sitesFile       = "sites.json"
 )
@@ -31,7 +32,7 @@ type Config struct {
 	Node     release.NodeID // for the log
 	Sites    []release.Site // empty: every site of the cluster
 	Buffers  int            // releases held per site; 0: cluster.DefaultBuffers. It grows to what a site's policy wants
-	Workers  int            // files and packs worked on at once, per site; 0: 8
+	Workers  int            // files and packs worked on at once, per site; 0: twice the processors, at most 8
 	BootHash int            // percent of the files that a start reads in full, 100: all; 0: 1
 	Log      *slog.Logger   // nil discards
 
@@ -70,7 +71,7 @@ func New(cfg Config, reg Registry, store objectstore.Store) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %d buffers, %d to %d are possible", cfg.Buffers, cluster.DefaultBuffers, cluster.MaxBuffers)
 	}
 	if cfg.Workers <= 0 {
-		cfg.Workers = defaultWorkers
+		cfg.Workers = min(2*runtime.GOMAXPROCS(0), mostWorkers)
 	}
 	if cfg.BootHash <= 0 {
 		cfg.BootHash = defaultBootHash
