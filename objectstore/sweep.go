@@ -45,7 +45,7 @@ type SweepPlan struct {
 
 	keep    []KeptRelease
 	live    map[release.Digest]map[int64]frameRef // what is needed of packs, by where it begins
-	missing map[release.Digest]bool               // packs that were lost before
+	missing map[release.Digest]bool               // packs that were lost or damaged before
 	log     *slog.Logger
 }
 
@@ -138,19 +138,26 @@ func (p *SweepPlan) need(ctx context.Context, s Store, k KeptRelease, packs map[
 	}
 	for _, ref := range r.Layout.packs {
 		pack := packs[ref.Digest]
-		if pack == nil {
+		if pack == nil || pack.Size != ref.Size {
 			p.missing[ref.Digest] = true
-			p.log.Warn("a pack is missing", "pack", packKey(ref.Digest), "site", k.Site, "release", k.ID)
-			continue
+			p.log.Warn("a pack is missing, or not as long as it was", "pack", packKey(ref.Digest), "site", k.Site, "release", k.ID)
 		}
-		pack.Releases++
+		if pack != nil {
+			pack.Releases++
+		}
 	}
 	for _, f := range r.Layout.frames {
 		d := r.Layout.packs[f.Pack].Digest
 		if p.live[d] == nil {
 			p.live[d] = map[int64]frameRef{}
 		}
-		if _, ok := p.live[d][f.Offset]; !ok && packs[d] != nil {
+		f.Pack = 0 // of this layout; the others number otherwise
+		other, ok := p.live[d][f.Offset]
+		if ok && other != f {
+			p.missing[d] = true // one of the two layouts is wrong
+			p.log.Warn("layouts do not agree about a pack, which is left alone", "pack", packKey(d), "at", f.Offset)
+		}
+		if !ok && packs[d] != nil {
 			packs[d].Live += f.Size
 		}
 		p.live[d][f.Offset] = f
@@ -168,6 +175,8 @@ func (p *SweepPlan) decide(o SweepOptions) {
 			k.Fate, k.Why = PackYoung, "no release needs it, and it is younger than the grace"
 		case k.Releases == 0:
 			k.Fate, k.Why = PackDelete, "no release needs it"
+		case p.missing[k.digest]:
+			k.Fate, k.Why = PackKeep, "it is damaged: `relman verify` tells more"
 		case k.Live*2 < k.Size && old(k.Modified, o):
 			k.Fate, k.Why = PackRepack, fmt.Sprintf("%d of %d bytes are needed", k.Live, k.Size)
 			dead += k.Size - k.Live
@@ -189,8 +198,12 @@ func (p *SweepPlan) leftovers(ctx context.Context, s Store, o SweepOptions) erro
 	for _, k := range p.keep {
 		kept[releasePrefix(k.Site, k.ID)] = true
 	}
+	foreign := 0
 	err := s.List(ctx, "sites/", func(i Info) error {
 		site, prefix, ok := releaseObject(i.Key)
+		if !ok {
+			foreign++
+		}
 		if ok && !slices.Contains(p.Sites, site) {
 			p.Sites = append(p.Sites, site)
 		}
@@ -199,7 +212,9 @@ func (p *SweepPlan) leftovers(ctx context.Context, s Store, o SweepOptions) erro
 		}
 		return nil
 	})
-	slices.Sort(p.Sites)
+	if slices.Sort(p.Sites); foreign > 0 {
+		p.log.Info("objects that are not relman's are left alone", "below", "sites/", "count", foreign)
+	}
 	// The layout before the manifest, as their names go.
 	slices.SortFunc(p.Objects, func(a, b SweepObject) int { return strings.Compare(a.Key, b.Key) })
 	return err

@@ -338,6 +338,11 @@ func TestSweep_missingPack(t *testing.T) {
 	if stats := s.run(s.survey(later(), s.last)); stats.DeletedObjects == 0 {
 		t.Errorf("lost before: %+v", stats)
 	}
+	s = newSwept(t)
+	s.objects[key] = memoryObject{body.body[:100], body.modified}
+	if stats := s.run(s.survey(later(), s.last)); stats.DeletedObjects == 0 {
+		t.Errorf("cut short before: %+v", stats)
+	}
 }
 
 // TestSweep_large: parts of large files and deltas are moved as well.
