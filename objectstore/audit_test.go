@@ -387,7 +387,7 @@ func TestAudit_damagedManifest(t *testing.T) {
 	for name, damage := range map[string]func([]byte) []byte{
 		"not zstd":      func(b []byte) []byte { b[0] ^= 1; return b },
 		"cut":           func(b []byte) []byte { return b[:len(b)/2] },
-		"another":       func([]byte) []byte { z, _ := compress([]byte("{}\n"), quick); return z },
+		"another":       func([]byte) []byte { z, _ := compress(nil, []byte("{}\n"), quick); return z },
 		"to no bytes":   func([]byte) []byte { return nil },
 		"a flipped bit": func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
 	} {

@@ -72,7 +72,7 @@ func (u *Upload) Commit(ctx context.Context, seq uint64, created time.Time) (*re
 }
 
 func putCompressed(ctx context.Context, s Store, key string, raw []byte, create bool) error {
-	z, err := compress(raw, quick)
+	z, err := compress(make([]byte, 0, len(raw)/4+64), raw, quick)
 	if err != nil {
 		return err
 	}

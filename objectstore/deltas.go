@@ -194,6 +194,7 @@ func (w *upload) largeDeltas(ctx context.Context, p pair) (made bool, err error)
 				return err
 			}
 			delta := d.delta(nil, b, new)
+			recycle(new)
 			if kept += len(delta); int64(kept) > min(p.file.Size/2, mostDeltas) {
 				return errNotWorth
 			}

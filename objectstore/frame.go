@@ -47,7 +47,8 @@ var encoders = map[effort]func() (*zstd.Encoder, error){thorough: newEncoder(tho
 
 func newEncoder(e effort) func() (*zstd.Encoder, error) {
 	return sync.OnceValues(func() (*zstd.Encoder, error) {
-		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevel(e)), zstd.WithEncoderCRC(false), zstd.WithWindowSize(maxFrame))
+		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevel(e)), zstd.WithEncoderCRC(false),
+			zstd.WithWindowSize(maxFrame), zstd.WithLowerEncoderMem(true))
 	})
 }
 
@@ -56,13 +57,13 @@ var newDecoder = sync.OnceValues(func() (*zstd.Decoder, error) {
 	return zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxFrame), zstd.WithDecoderMaxWindow(maxFrame))
 })
 
-// compress is one zstd frame.
-func compress(raw []byte, e effort) ([]byte, error) {
+// compress appends one zstd frame.
+func compress(to, raw []byte, e effort) ([]byte, error) {
 	enc, err := encoders[e]()
 	if err != nil {
 		return nil, fmt.Errorf("zstd: %w", err)
 	}
-	return enc.EncodeAll(raw, make([]byte, 0, len(raw)/4+64)), nil
+	return enc.EncodeAll(raw, to), nil
 }
 
 // decompress undoes compress where the size is not known: it gives at most
@@ -83,19 +84,67 @@ func decompress(stored []byte, limit int64) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// packFrame compresses raw bytes, or keeps them when that saves nothing.
+// packFrame compresses raw bytes into a buffer of frameBuffers or partBuffers,
+// or keeps them when that saves nothing.
 func packFrame(raw []byte, e effort) (stored []byte, compressed bool, err error) {
 	if dense(raw) {
 		e = quick
 	}
-	z, err := compress(raw, e)
+	to := buffersFor(len(raw)).get()
+	z, err := compress(to, raw, e)
 	if err != nil {
 		return nil, false, err
 	}
 	if len(z) >= len(raw)-len(raw)/64 {
+		recycle(z)
 		return raw, false, nil
 	}
 	return z, true, nil
+}
+
+// buffers are empty ones of one capacity, used again and again: fresh memory
+// costs more than what is done with it.
+type buffers struct {
+	room int
+	pool sync.Pool
+}
+
+func newBuffers(room int) *buffers {
+	return &buffers{room: room, pool: sync.Pool{New: func() any { b := make([]byte, 0, room); return &b }}}
+}
+
+func (p *buffers) get() []byte { return *p.pool.Get().(*[]byte) }
+
+// put takes a buffer that nobody looks at any more. One that had to grow, or
+// comes from elsewhere, is left to the garbage collector.
+func (p *buffers) put(b []byte) {
+	if cap(b) == p.room {
+		b = b[:0]
+		p.pool.Put(&b)
+	}
+}
+
+// zstdRoom is what a frame may take more than its raw bytes.
+const zstdRoom = 4 << 10
+
+var (
+	frameBuffers = newBuffers(frameTarget + zstdRoom) // frames that many contents share, raw or stored
+	partBuffers  = newBuffers(maxFrame + zstdRoom)    // larger ones
+	packBuffers  = newBuffers(packTarget + packTarget/4)
+)
+
+// buffersFor have the room for a frame of n raw bytes.
+func buffersFor(n int) *buffers {
+	if n <= frameTarget {
+		return frameBuffers
+	}
+	return partBuffers
+}
+
+// recycle takes back the buffer of a frame.
+func recycle(b []byte) {
+	frameBuffers.put(b)
+	partBuffers.put(b)
 }
 
 // dense reports whether bytes look as if they were compressed already: a part
@@ -106,7 +155,7 @@ func dense(raw []byte) bool {
 		return false
 	}
 	middle := raw[len(raw)/2:][:part]
-	z, err := compress(middle, quick)
+	z, err := compress(make([]byte, 0, part+zstdRoom), middle, quick)
 	return err == nil && len(z) > part-part/16
 }
 

@@ -2,6 +2,8 @@ package objectstore
 
 import (
 	"fmt"
+	"path"
+	"strings"
 
 	"relman/release"
 )
@@ -9,6 +11,7 @@ import (
 const (
 	manifestName = "manifest.zst"
 	layoutName   = "layout.zst"
+	packSuffix   = ".pack"
 )
 
 func releasePrefix(site release.Site, id release.ID) string {
@@ -26,4 +29,15 @@ func layoutKey(site release.Site, id release.ID) string { return releasePrefix(s
 // packKey is where the pack with this digest is.
 func packKey(d release.Digest) string {
 	return "packs/" + d.Hex()[:2] + "/" + packName(d)
+}
+
+// sumOf is the digest of an object. A pack has it in its name; were it wrong
+// there, the store would refuse the body.
+func sumOf(key string, body []byte) release.Digest {
+	if name, ok := strings.CutSuffix(path.Base(key), packSuffix); ok {
+		if d, err := release.ParseDigest(name); err == nil {
+			return d
+		}
+	}
+	return release.Sum(body)
 }

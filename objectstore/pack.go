@@ -60,14 +60,14 @@ type packBuilder struct {
 	index packIndex
 }
 
-// add returns the frame's number in the pack.
+// add takes a copy of a frame and returns its number in the pack.
 func (b *packBuilder) add(f builtFrame) int {
 	b.index.Frames = append(b.index.Frames, packFrameIndex{
 		Offset: int64(len(b.body)), Size: int64(len(f.stored)), Raw: f.raw, Zstd: f.zstd,
 		Sizes: f.sizes, Part: f.part, Deltas: f.deltas,
 	})
 	if b.body == nil {
-		b.body = make([]byte, 0, packTarget+packTarget/4)
+		b.body = packBuffers.get()
 	}
 	b.body = append(b.body, f.stored...)
 	return len(b.index.Frames) - 1
@@ -81,7 +81,7 @@ func (b *packBuilder) finish() (body []byte, digest release.Digest, err error) {
 	if err != nil {
 		return nil, digest, err
 	}
-	if footer, err = compress(footer, quick); err != nil {
+	if footer, err = compress(nil, footer, quick); err != nil {
 		return nil, digest, err
 	}
 	body = append(b.body, footer...)

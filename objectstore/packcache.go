@@ -222,4 +222,4 @@ func (c *PackCache) Prune(l *Layout, keep ...release.ID) error {
 	return errors.Join(errs...)
 }
 
-func packName(d release.Digest) string { return d.Hex() + ".pack" }
+func packName(d release.Digest) string { return d.Hex() + packSuffix }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"slices"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -64,7 +63,7 @@ func (w *upload) cached(f BuildFile) (d release.Digest, ok bool) {
 	return d, ok && w.base.Has(d)
 }
 
-var chunkBuffers = sync.Pool{New: func() any { b := make([]byte, 0, chunkBytes); return &b }}
+var chunkBuffers = newBuffers(chunkBytes)
 
 // readAll reads chunks, several at once, and hands them over in order. What is
 // read and not handed back yet is bounded.
@@ -110,10 +109,7 @@ func (w *upload) readAll(ctx context.Context, all []*chunk, use func(*chunk) err
 			if err := failpoint.Point("publish.mid-read"); err != nil {
 				return err
 			}
-			if cap(c.data) == chunkBytes {
-				buf := c.data[:0]
-				chunkBuffers.Put(&buf)
-			}
+			chunkBuffers.put(c.data)
 			c.data = nil
 			room.Release(c.size)
 		}
@@ -127,7 +123,7 @@ func (w *upload) readChunk(ctx context.Context, c *chunk) error {
 	if c.size > chunkBytes {
 		c.data = make([]byte, 0, c.size)
 	} else if c.size > 0 {
-		c.data = *chunkBuffers.Get().(*[]byte)
+		c.data = chunkBuffers.get()
 	}
 	for i, f := range c.files {
 		if err := ctx.Err(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -92,16 +93,53 @@ func (s *S3) Put(ctx context.Context, key string, body []byte, create bool) erro
 }
 
 func (s *S3) put(ctx context.Context, key string, body []byte, condition bool) error {
-	// Without TLS the signature covers the body, and a second sum of it would
-	// cost both sides as much again.
-	o := minio.PutObjectOptions{DisableMultipart: true, SendContentMd5: !s.url.Plain, ContentType: "application/octet-stream"}
+	// The signature covers this sum, and the store compares it with the body.
+	// That is one sum for both sides; the client alone would sign piece by piece
+	// without TLS, and send an MD5 with it.
+	o := minio.PutObjectOptions{DisableContentSha256: true, ContentType: "application/octet-stream"}
 	if condition {
 		o.SetMatchETagExcept("*")
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, mostPut, errPut)
 	defer cancel()
-	_, err := s.client.PutObject(ctx, s.url.Bucket, s.url.Prefix+key, bytes.NewReader(body), int64(len(body)), o)
+	// Once all is sent, the transport's own limit holds for the answer.
+	taken := newIdle(ctx)
+	defer taken.stop()
+	r := &lent{r: bytes.NewReader(body), idle: taken}
+	defer r.end()
+	core := minio.Core{Client: s.client}
+	_, err := core.PutObject(taken.ctx, s.url.Bucket, s.url.Prefix+key, r, int64(len(body)), "", sumOf(key, body).Hex(), o) //nolint:contextcheck // made from ctx
+	if cause := context.Cause(taken.ctx); err != nil && errors.Is(cause, errIdle) && ctx.Err() == nil {                     //nolint:contextcheck // the same
+		return fmt.Errorf("%w of the %d bytes of the object", errTaken, len(body))
+	}
 	return err
+}
+
+// lent is a body that the caller of Put wants back: net/http may still read it
+// when a request has failed.
+type lent struct {
+	idle *idle
+
+	mu sync.Mutex
+	r  *bytes.Reader
+}
+
+func (l *lent) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, err := l.r.Read(p)
+	if l.r.Len() > 0 {
+		l.idle.wait()
+	} else {
+		l.idle.rest()
+	}
+	return n, err
+}
+
+func (l *lent) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.r.Reset(nil)
 }
 
 // Get reads a range of an object.
@@ -139,14 +177,14 @@ func (s *S3) Get(ctx context.Context, key string, offset, length int64) (io.Read
 
 // mostIdle is how long a store may send nothing, or take for one object, before
 // the connection is given up.
-const (
-	mostIdle = 30 * time.Second
-	mostPut  = 5 * time.Minute
-)
+var mostIdle = 30 * time.Second //nolint:gochecknoglobals // tests shorten it
+
+const mostPut = 5 * time.Minute
 
 var (
-	errIdle = errors.New("the store sent nothing for 30 s")
-	errPut  = errors.New("an object was not taken within 5 minutes")
+	errIdle  = errors.New("the store sent nothing for 30 s")
+	errTaken = errors.New("the store took no more for 30 s")
+	errPut   = errors.New("an object was not taken within 5 minutes")
 )
 
 // idle ends a body that stands still: the other end may be gone without a word.

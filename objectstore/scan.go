@@ -120,7 +120,7 @@ func Scan(ctx context.Context, dir string, o ScanOptions) (*Build, error) {
 	if err := errors.Join(s.walking.Wait(), ctx.Err()); err != nil {
 		return nil, fmt.Errorf("scan %s: %w", dir, err)
 	}
-	if err := s.build.stands(); err != nil {
+	if err := s.build.stands(); err != nil && len(s.problems) == 0 {
 		return nil, fmt.Errorf("scan %s: %w", dir, err)
 	}
 	slices.SortFunc(s.problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
@@ -163,6 +163,7 @@ func (s *scan) dir(p string) {
 	entries, id, err := readDir(filepath.Join(s.build.top, filepath.FromSlash(p)))
 	if err != nil {
 		s.problem("%s: %w", p, reason(err))
+		return
 	}
 	var files []BuildFile
 	for _, e := range entries {

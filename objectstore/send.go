@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -43,13 +42,10 @@ type builtFrame struct {
 	err    error
 }
 
-// frameBuffers are for frames that many contents share.
-var frameBuffers = sync.Pool{New: func() any { b := make([]byte, 0, frameTarget); return &b }}
-
 // add appends bytes to a frame.
 func (f *rawFrame) add(p placed, b []byte) {
 	if f.raw == nil {
-		f.raw = *frameBuffers.Get().(*[]byte)
+		f.raw = frameBuffers.get()
 	}
 	p.offset, p.length = int64(len(f.raw)), int64(len(b))
 	f.raw, f.places = append(f.raw, b...), append(f.places, p)
@@ -132,9 +128,8 @@ func (f *rawFrame) build(e effort) builtFrame {
 			b.sizes = append(b.sizes, p.length)
 		}
 	}
-	if z && cap(f.raw) == frameTarget {
-		buf := f.raw[:0]
-		frameBuffers.Put(&buf)
+	if z {
+		recycle(f.raw)
 	}
 	f.raw = nil
 	return b
@@ -175,6 +170,7 @@ func (l *lane) pack(ctx context.Context) error {
 			return f.err
 		}
 		b.add(f)
+		recycle(f.stored)
 		done.places = append(done.places, f.places)
 		if !b.full() {
 			return nil
@@ -235,10 +231,11 @@ func (l *lane) store(ctx context.Context, b *packBuilder, out *builtPack, severa
 		return err
 	}
 	out.digest, out.size, out.index = digest, int64(len(body)), b.index
-	if (several || w.resumed.Load()) && !l.missed.Load() {
+	if (several || w.resumed.Load()) && !l.missed.Load() && !w.p.Distrust {
 		switch info, err := w.p.Store.Stat(ctx, packKey(digest)); {
 		case err == nil && info.Size == out.size:
 			w.resumed.Store(true)
+			packBuffers.put(body)
 			return nil
 		case err == nil:
 			return fmt.Errorf("%s: %w: it has %d bytes, its contents make %d", info.Key, ErrCorrupt, info.Size, out.size)
@@ -252,8 +249,30 @@ func (l *lane) store(ctx context.Context, b *packBuilder, out *builtPack, severa
 		w.sent.Add(out.size)
 	case !errors.Is(err, ErrExists):
 		return err
+	case w.p.Distrust:
+		if err := w.mend(ctx, digest, body); err != nil {
+			return err
+		}
 	}
+	packBuffers.put(body)
 	w.progress()
+	return nil
+}
+
+// mend reads a pack that is in the store, and puts it anew where it is damaged.
+func (w *upload) mend(ctx context.Context, digest release.Digest, body []byte) error {
+	stored, err := readAll(ctx, w.p.Store, packKey(digest), maxObject)
+	if err == nil && release.Sum(stored) == digest {
+		return nil
+	}
+	if err != nil && !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	w.log.Warn("a damaged pack is replaced", "pack", packKey(digest))
+	if err := w.p.Store.Put(ctx, packKey(digest), body, false); err != nil {
+		return err
+	}
+	w.sent.Add(int64(len(body)))
 	return nil
 }
 

@@ -145,7 +145,7 @@ func (w *upload) parts(f BuildFile, want release.Digest, most int64, each func(a
 	defer s.close()
 	sum := sha256.New()
 	for at := int64(0); at < f.Size; {
-		part := make([]byte, min(f.Size-at, most))
+		part := buffersFor(int(min(f.Size-at, most))).get()[:min(f.Size-at, most)]
 		if err := s.whole(part); err != nil {
 			return err
 		}

@@ -53,7 +53,8 @@ type Info struct {
 type Store interface {
 	// Put stores body as one object of 1 byte to 64 MiB. With create it is
 	// ErrExists, and changes nothing, when the key exists. (No object of relman
-	// is empty, and not every server gets an empty upload right.)
+	// is empty, and not every server gets an empty upload right.) Once Put has
+	// returned, nobody reads body any more.
 	Put(ctx context.Context, key string, body []byte, create bool) error
 	// Get reads length bytes from offset, or all from offset on when length is
 	// negative. A range that reaches beyond the object is an error of the

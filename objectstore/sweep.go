@@ -121,7 +121,7 @@ func old(t time.Time, o SweepOptions) bool { return o.Now.Sub(t) > o.Grace }
 func listPacks(ctx context.Context, s Store) (map[release.Digest]*SweepPack, error) {
 	packs := map[release.Digest]*SweepPack{}
 	err := s.List(ctx, "packs/", func(i Info) error {
-		name := strings.TrimSuffix(i.Key[strings.LastIndexByte(i.Key, '/')+1:], ".pack")
+		name := strings.TrimSuffix(i.Key[strings.LastIndexByte(i.Key, '/')+1:], packSuffix)
 		if d, err := release.ParseDigest("sha256:" + name); err == nil && packKey(d) == i.Key {
 			packs[d] = &SweepPack{Key: i.Key, Size: i.Size, Modified: i.Modified, digest: d}
 		}

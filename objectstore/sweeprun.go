@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,6 +24,7 @@ type SweepStats struct {
 	WrittenBytes   int64 `json:"written_bytes"`
 	AbortedUploads int   `json:"aborted_uploads"`
 	Checked        int   `json:"checked"` // packs of kept releases that were looked up at the end
+	Unanswered     int   `json:"-"`       // changes that failed, and may yet take effect
 }
 
 // What a lost owner of a sweep has sent has ended mostLate after it asked last
@@ -46,8 +48,9 @@ const deletesAtOnce = 8
 // the next sweep finds that nobody needs it. At the end every pack that kept
 // releases need is looked up; one that is missing and was there before is an
 // error that names it and them.
-func (p *SweepPlan) Run(ctx context.Context, s Store, hold func(context.Context) error) (SweepStats, error) {
+func (p *SweepPlan) Run(ctx context.Context, s Store, hold func(context.Context) error) (stats SweepStats, err error) {
 	r := &sweepRun{p: p, s: s, holding: holder{hold: hold}, written: map[release.Digest]bool{}}
+	defer func() { stats.Unanswered = int(r.holding.unanswered.Load()) }()
 	for _, step := range []func(context.Context) error{r.repack, r.delete, r.abort, r.check} {
 		if err := step(ctx); err != nil {
 			return r.stats, err
@@ -71,6 +74,8 @@ type holder struct {
 	hold func(context.Context) error
 	mu   sync.Mutex
 	at   time.Time // guarded by mu: when it was asked last
+
+	unanswered atomic.Int64 // changes, see SweepStats
 }
 
 // change makes one change to the store, if the sweep still is the caller's. Once
@@ -83,7 +88,10 @@ func (h *holder) change(ctx context.Context, do func(context.Context) error) err
 	}
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), at.Add(mostLate))
 	defer cancel()
-	return do(ctx)
+	if err = do(ctx); err != nil {
+		h.unanswered.Add(1)
+	}
+	return err
 }
 
 func (h *holder) ask(ctx context.Context) (at time.Time, err error) {

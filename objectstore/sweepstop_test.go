@@ -56,3 +56,29 @@ func TestSweepRun_stopped(t *testing.T) {
 		}
 	})
 }
+
+// TestSweepRun_unanswered: what ended without an answer is counted, also when
+// something else ended the run.
+func TestSweepRun_unanswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowDelete{Store: NewMemory(), takes: map[string]time.Duration{}}
+		var p SweepPlan
+		for i := range deletesAtOnce + 1 {
+			key := fmt.Sprintf("sites/www/releases/%d/layout.zst", i)
+			p.Objects = append(p.Objects, SweepObject{Key: key, Size: 1})
+			s.takes[key] = holdFor + time.Second
+		}
+		s.takes[p.Objects[0].Key] = time.Hour
+		stop := errors.New("stop")
+		asked := 0
+		stats, err := p.Run(t.Context(), s, func(context.Context) error {
+			if asked++; asked > 1 {
+				return stop
+			}
+			return nil
+		})
+		if !errors.Is(err, stop) || s.cut.Load() != 1 || stats.Unanswered != 1 {
+			t.Errorf("%v: %d cut off, counted %+v", err, s.cut.Load(), stats)
+		}
+	})
+}

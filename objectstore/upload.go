@@ -22,6 +22,7 @@ type Publisher struct {
 	Store    Store
 	Site     release.Site
 	Base     *Stored // the release whose contents need not be sent again; nil for none
+	Distrust bool    // packs that are in the store are read, and replaced where they are damaged
 	Cache    *Cache  // of digests; nil to read every file
 	Workers  int     // for reading; 0: one per processor, at most 8
 	Progress func(PublishProgress)
