@@ -23,7 +23,8 @@ type Config struct {
 	Password  string
 
 	Timeout time.Duration // of each call; 5 s when zero
-	// Reread is how often a node compares what it watches with what is there;
+	// Reread is how often a client compares what it watches with what is there, a
+	// node at least as often as it needs to know that it is not cut off;
 	// 15 s when zero. Tests shorten it.
 	Reread time.Duration
 	Log    *slog.Logger // nil: silent

@@ -41,7 +41,7 @@ func (c *Client) commit(ctx context.Context, t Txn, lease clientv3.LeaseID) (int
 		}
 		v := judge(err)
 		if v == full && sent {
-			return c.afterFull(ctx, t, err)
+			return c.afterFull(ctx, t, err, unknown)
 		}
 		unknown = unknown || v == lost && sent
 		switch {
@@ -74,9 +74,12 @@ func uncertain(err error, unknown bool) error {
 
 // afterFull finds out what became of a transaction that etcd answered with "no
 // space": the one that crosses the quota is carried out and answered so all the
-// same.
-func (c *Client) afterFull(ctx context.Context, t Txn, cause error) (int64, error) {
+// same. Of an earlier copy, whose fate is unknown, only its mark tells.
+func (c *Client) afterFull(ctx context.Context, t Txn, cause error, unknown bool) (int64, error) {
 	full := c.translate(ctx, t.Name, cause)
+	if unknown {
+		full = fmt.Errorf("%w of an earlier copy: %w", ErrUnknown, full)
+	}
 	if t.Mark == nil {
 		return 0, full
 	}

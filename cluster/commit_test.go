@@ -277,6 +277,16 @@ func TestCommit_databaseFull(t *testing.T) {
 	if err := c.CreateSite(t.Context(), "www", DefaultPolicy()); err != nil {
 		t.Fatal(err)
 	}
+	fill(t, c)
+	err := c.CreateSite(within(t, 10*time.Second), "docs", DefaultPolicy())
+	if !errors.Is(err, ErrNoSpace) || !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "alarm disarm") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// fill makes etcd's database full.
+func fill(t *testing.T, c *Client) {
+	t.Helper()
 	s, err := c.kv.Status(t.Context(), c.cfg.Endpoints[0])
 	if err != nil {
 		t.Fatal(err)
@@ -287,8 +297,27 @@ func TestCommit_databaseFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = c.CreateSite(within(t, 10*time.Second), "docs", DefaultPolicy())
-	if !errors.Is(err, ErrNoSpace) || !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "alarm disarm") {
+}
+
+// TestCommit_databaseFullAfterAnAnswerLost: that etcd takes nothing any more
+// says nothing about an earlier copy.
+func TestCommit_databaseFullAfterAnAnswerLost(t *testing.T) {
+	t.Parallel()
+	url := clustertest.Own(t).ClientURL()
+	c := dialAt(t, url, nil)
+	p := newProxy(t, url)
+	far := dialAt(t, p.endpoint(), func(c *Config) { c.Timeout = 700 * time.Millisecond })
+	p.set(func() { p.deaf = true })
+	txn := CreateSite("www", DefaultPolicy(), Entry[Catalog]{})
+	done := commits(within(t, 20*time.Second), far, txn)
+	clustertest.Until(t, 10*time.Second, func() error {
+		_, err := c.Observe(t.Context(), "www")
+		return err
+	})
+	fill(t, c)
+	p.set(func() { p.deaf = false })
+	p.cut()
+	if err := await(t, "the commit", done); !errors.Is(err, ErrUnknown) || !errors.Is(err, ErrNoSpace) {
 		t.Errorf("error %v", err)
 	}
 }

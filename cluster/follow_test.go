@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"relman/cluster/clustertest"
@@ -243,7 +246,7 @@ func TestFollow_lostEvents(t *testing.T) {
 	clustertest.Until(t, 10*time.Second, func() error { // it watches anew
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.begun != 6 {
+		if l.begun != 10 { // five keys, twice
 			return fmt.Errorf("%d watches", l.begun)
 		}
 		return nil
@@ -393,4 +396,49 @@ func TestChanges(t *testing.T) {
 	}
 	p.set(func() { p.closed = false })
 	wait("what was compacted away", w.site, "second")
+}
+
+// TestNode_wrongSites: a name in the catalog that no site can have is none of a
+// node's sites: it becomes a directory there.
+func TestNode_wrongSites(t *testing.T) {
+	n := (&Client{log: slog.New(slog.DiscardHandler)}).Node(Self{Node: "n1"}, Live{}, Join{})
+	catalog := &mvccpb.KeyValue{Key: []byte(CatalogKey), Value: []byte(`{"sites":["www","../../www","","shop"]}`)}
+	sites, err := n.sites(catalog, nil)
+	if want := []release.Site{"www", "shop"}; err != nil || !slices.Equal(sites, want) {
+		t.Errorf("%q, %v, want %q", sites, err, want)
+	}
+}
+
+// TestTracker_restored: etcd that was restored from a copy comes by the same
+// revisions again, with other values. They are news.
+func TestTracker_restored(t *testing.T) {
+	read := func(rev int64, value string) *clientv3.TxnResponse {
+		kv := &mvccpb.KeyValue{Key: []byte("k"), Value: []byte(value), ModRevision: 101, CreateRevision: 7}
+		get := &etcdserverpb.ResponseOp_ResponseRange{ResponseRange: &etcdserverpb.RangeResponse{Kvs: []*mvccpb.KeyValue{kv}}}
+		return &clientv3.TxnResponse{
+			Header:    &etcdserverpb.ResponseHeader{Revision: rev},
+			Responses: []*etcdserverpb.ResponseOp{{Response: get}},
+		}
+	}
+	tr := newTracker("k")
+	tr.reset(read(101, "before"))
+	_, before := tr.state()
+	if tr.reset(read(101, "before")); !unmoved(before, tr.states) {
+		t.Error("a second look is news")
+	}
+	if tr.reset(read(101, "after")); unmoved(before, tr.states) {
+		t.Error("another value is no news")
+	}
+	tr.reset(read(101, "before"))
+	if tr.compare(read(102, "before")) {
+		t.Error("the watch owes what it has delivered")
+	}
+	if !tr.compare(read(103, "after")) || unmoved(before, tr.states) {
+		t.Error("another value was not found")
+	}
+}
+
+// unmoved reports whether a tracker's states are no news to who was told of kvs.
+func unmoved(kvs []*mvccpb.KeyValue, states []keyState) bool {
+	return slices.EqualFunc(kvs, states, func(kv *mvccpb.KeyValue, s keyState) bool { return sameKey(kv, s.kv) })
 }

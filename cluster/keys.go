@@ -40,11 +40,22 @@ func SeqKey(s release.Site) string { return SitePrefix(s) + "seq" }
 // ConfigKey holds the site's Policy; a site exists when this key does.
 func ConfigKey(s release.Site) string { return SitePrefix(s) + "config" }
 
+// ServingKey holds how nodes serve the site (Serving). No flip rests on it.
+func ServingKey(s release.Site) string { return SitePrefix(s) + "serving" }
+
+// SecretKey holds the bare secret that the site's nodes share, in hex: what
+// they sign pins with.
+func SecretKey(s release.Site) string { return SitePrefix(s) + "secret" }
+
 // FreezeKey holds a Freeze; absent when flips are allowed.
 func FreezeKey(s release.Site) string { return SitePrefix(s) + "freeze" }
 
 // RosterKey holds the Roster, changed whenever a claim leaves without its node.
 func RosterKey(s release.Site) string { return SitePrefix(s) + "roster" }
+
+// ToldKey holds the last epoch, in decimal, of which the leader's post-converge
+// hook was told.
+func ToldKey(s release.Site) string { return SitePrefix(s) + "hooks/post-converge" }
 
 // ResultsPrefix is where results stand, by request.
 func ResultsPrefix(s release.Site) string { return SitePrefix(s) + "results/" }

@@ -24,8 +24,8 @@ type Node struct {
 
 	before string // a boot that is known to have ended; see Succeed
 
-	alive  atomic.Bool
-	missed atomic.Uint64
+	alive atomic.Bool
+	seen  sightings
 
 	mu      sync.Mutex // guards reports, never while something is written
 	reports map[release.Site]*report
@@ -56,7 +56,7 @@ func (n *Node) Alive() bool { return n.alive.Load() }
 
 // MissedEvents counts the changes that a read found and the watch had not
 // delivered. It should stay 0.
-func (n *Node) MissedEvents() uint64 { return n.missed.Load() }
+func (n *Node) MissedEvents() uint64 { return n.seen.missed.Load() }
 
 // FollowSites calls each with the sites that are for this node, now and after
 // every change, until ctx ends. What the node asked for when it first joined is
@@ -64,7 +64,7 @@ func (n *Node) MissedEvents() uint64 { return n.missed.Load() }
 func (n *Node) FollowSites(ctx context.Context, each func([]release.Site)) error {
 	var last []release.Site
 	first := true
-	n.c.follow(ctx, n.log, &n.missed, []string{CatalogKey, JoinKey(n.self.Node)}, func(_ int64, kvs []*mvccpb.KeyValue) {
+	n.c.follow(ctx, n.log, &n.seen, []string{CatalogKey, JoinKey(n.self.Node)}, func(_ int64, kvs []*mvccpb.KeyValue) {
 		sites, err := n.sites(kvs[0], kvs[1])
 		if err != nil {
 			n.log.Error("cannot read which sites there are", "error", err)
@@ -92,17 +92,20 @@ func (n *Node) sites(catalog, joined *mvccpb.KeyValue) ([]release.Site, error) {
 			return nil, err
 		}
 	}
-	return slices.DeleteFunc(all.Value.Sites, func(s release.Site) bool { return !join.Value.For(s) }), nil
+	return slices.DeleteFunc(all.Value.Sites, func(s release.Site) bool {
+		_, err := release.ParseSite(string(s)) // a node makes directories of these names
+		return err != nil || !join.Value.For(s)
+	}), nil
 }
 
 // Follow calls each with what the node has to obey for a site, now and after
 // every change, until ctx ends. Calls come one after the other, always with the
-// newest state. The three keys are watched one by one: for an instant a view may
+// newest state. The keys are watched one by one: for an instant a view may
 // have one of them newer than another, which a transaction made from it
 // finds out by its guards.
 func (n *Node) Follow(ctx context.Context, site release.Site, each func(NodeView)) error {
-	keys := []string{ActiveKey(site), RolloutKey(site), MemberKey(site, n.self.Node)}
-	n.c.follow(ctx, n.log.With("site", site), &n.missed, keys, func(rev int64, kvs []*mvccpb.KeyValue) {
+	keys := []string{ActiveKey(site), RolloutKey(site), MemberKey(site, n.self.Node), ServingKey(site), SecretKey(site)}
+	n.c.follow(ctx, n.log.With("site", site), &n.seen, keys, func(rev int64, kvs []*mvccpb.KeyValue) {
 		v, err := nodeView(site, rev, kvs)
 		if err != nil {
 			n.log.Error("cannot read what is to be shown", "site", site, "error", err)
@@ -132,7 +135,31 @@ func nodeView(site release.Site, rev int64, kvs []*mvccpb.KeyValue) (NodeView, e
 		}
 		v.Member = m
 	}
+	if kv := kvs[3]; kv != nil {
+		if err := entry(kv, &v.Serving); err != nil {
+			return v, err
+		}
+	}
+	if kv := kvs[4]; kv != nil {
+		var err error
+		if v.Secret, err = parseSecret(string(kv.Key), kv.Value); err != nil {
+			return v, err
+		}
+	}
 	return v, nil
+}
+
+// Active reads what is active now: the newest that any member of etcd knows,
+// as it stood at a revision.
+func (n *Node) Active(ctx context.Context, site release.Site) (a Entry[Active], revision int64, err error) {
+	began := Boottime()
+	r, err := n.c.read(ctx, "read what is active on "+string(site), clientv3.OpGet(ActiveKey(site)))
+	if err != nil {
+		return a, 0, err
+	}
+	n.seen.seen(began)
+	a, err = entryAt[Active](r, 0)
+	return a, r.Header.Revision, err
 }
 
 // Release reads the record of a release. ErrNotFound: it was never registered,

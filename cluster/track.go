@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -16,17 +15,17 @@ import (
 // follow calls each with the state of some keys, now and after every change,
 // always from this goroutine and always with the newest; states that pass
 // while each runs are skipped. It gets over every fault of etcd and returns
-// when ctx ends. missed counts the changes that a read found and the watch
-// had not delivered.
-func (c *Client) follow(ctx context.Context, log *slog.Logger, missed *atomic.Uint64, keys []string, each func(revision int64, kvs []*mvccpb.KeyValue)) {
+// when ctx ends. seen gets what its reads tell.
+func (c *Client) follow(ctx context.Context, log *slog.Logger, seen *sightings, keys []string, each func(revision int64, kvs []*mvccpb.KeyValue)) {
 	t := newTracker(keys...)
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { c.keepTracking(ctx, t, log, missed) })
+	wg.Go(func() { c.keepTracking(ctx, t, log, seen) })
 	defer wg.Wait()
 	defer cancel()
 
-	var last []int64
+	var last []*mvccpb.KeyValue
+	first := true
 	for {
 		select {
 		case <-ctx.Done():
@@ -34,28 +33,19 @@ func (c *Client) follow(ctx context.Context, log *slog.Logger, missed *atomic.Ui
 		case <-t.news:
 		}
 		rev, kvs := t.state()
-		if now := mods(kvs); last == nil || !slices.Equal(last, now) {
-			last = now
+		if first || !slices.EqualFunc(last, kvs, sameKey) {
+			first, last = false, kvs
 			each(rev, kvs)
 		}
 	}
 }
 
-// mods identify a state.
-func mods(kvs []*mvccpb.KeyValue) []int64 {
-	m := make([]int64, len(kvs))
-	for i, kv := range kvs {
-		m[i] = modOf(kv)
-	}
-	return m
-}
-
 // keepTracking reads and watches until ctx ends; whatever breaks, it begins
 // again with a read (rule N8).
-func (c *Client) keepTracking(ctx context.Context, t *tracker, log *slog.Logger, missed *atomic.Uint64) {
+func (c *Client) keepTracking(ctx context.Context, t *tracker, log *slog.Logger, seen *sightings) {
 	for try := 0; ; try++ {
 		began := time.Now()
-		err := c.track(ctx, t, log, missed)
+		err := c.track(ctx, t, log, seen)
 		if ctx.Err() != nil {
 			return
 		}
@@ -68,7 +58,7 @@ func (c *Client) keepTracking(ctx context.Context, t *tracker, log *slog.Logger,
 }
 
 // track reads the keys and then watches them from the next revision on.
-func (c *Client) track(ctx context.Context, t *tracker, log *slog.Logger, missed *atomic.Uint64) error {
+func (c *Client) track(ctx context.Context, t *tracker, log *slog.Logger, seen *sightings) error {
 	var (
 		gets    []clientv3.Op
 		targets []target
@@ -77,17 +67,19 @@ func (c *Client) track(ctx context.Context, t *tracker, log *slog.Logger, missed
 		gets = append(gets, clientv3.OpGet(k))
 		targets = append(targets, target{key: k})
 	}
+	began := Boottime()
 	r, err := c.read(ctx, "read what to watch", gets...)
 	if err != nil {
 		return err
 	}
+	seen.seen(began)
 	t.reset(r)
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { cancel(c.recheck(ctx, t, log, missed, gets)) })
+	wg.Go(func() { cancel(c.recheck(ctx, t, log, seen, gets)) })
 	err = c.watch(ctx, r.Header.Revision+1, targets, func(evs []*clientv3.Event) bool {
 		for _, e := range evs {
 			t.event(e)
@@ -103,14 +95,15 @@ const mostGrace = 2 * time.Second
 
 // recheck is rule N7: every now and then it reads the keys, and returns when
 // the watch has not delivered what the read found.
-func (c *Client) recheck(ctx context.Context, t *tracker, log *slog.Logger, missed *atomic.Uint64, gets []clientv3.Op) error {
+func (c *Client) recheck(ctx context.Context, t *tracker, log *slog.Logger, seen *sightings, gets []clientv3.Op) error {
 	grace := min(mostGrace, 10*c.cfg.Reread)
-	for sleep(ctx, jittered(c.cfg.Reread)) {
-		before := t.newest()
+	for sleep(ctx, seen.pause(c.cfg.Reread)) {
+		before, began := t.newest(), Boottime()
 		r, err := c.read(ctx, "read what is watched", gets...)
 		if err != nil {
 			continue // a later one will do; the watch has its own ways to notice
 		}
+		seen.seen(began)
 		if r.Header.Revision < before { // restored from a backup
 			return fmt.Errorf("%w: etcd went back from revision %d to %d", errWatchEnded, before, r.Header.Revision)
 		}
@@ -118,7 +111,7 @@ func (c *Client) recheck(ctx context.Context, t *tracker, log *slog.Logger, miss
 			continue
 		}
 		if n := t.unpaid(); n > 0 {
-			missed.Add(uint64(n))
+			seen.missed.Add(uint64(n))
 			log.Warn("the watch did not deliver what a read found", "changes", n, "revision", r.Header.Revision)
 			return fmt.Errorf("%w: it lost %d changes", errWatchEnded, n)
 		}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -82,7 +83,7 @@ func (t *tracker) compare(r *clientv3.TxnResponse) (owed bool) {
 		if r.Header.Revision <= s.at {
 			continue // an event came in meanwhile
 		}
-		if modOf(kv) != modOf(s.kv) {
+		if !sameKey(kv, s.kv) {
 			// A put is owed at its revision; a deletion at any later than what
 			// was known.
 			s.owed = s.at + 1
@@ -141,4 +142,13 @@ func modOf(kv *mvccpb.KeyValue) int64 {
 		return 0
 	}
 	return kv.ModRevision
+}
+
+// sameKey reports whether a key is as it was. A revision alone does not tell:
+// etcd that was restored from a copy comes by it a second time.
+func sameKey(a, b *mvccpb.KeyValue) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.ModRevision == b.ModRevision && bytes.Equal(a.Value, b.Value)
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -64,6 +65,8 @@ func CreateSite(site release.Site, p Policy, catalog Entry[Catalog]) Txn {
 			put(CatalogKey, c),
 			put(RosterKey(site), Roster{V: 1, Why: "site created"}),
 			putBare(SeqKey(site), "0"),
+			put(ServingKey(site), DefaultServing()),
+			putBare(SecretKey(site), newSecret()),
 			put(ConfigKey(site), p),
 		},
 	}
@@ -122,14 +125,24 @@ const mostReplaced = 100
 
 // replaced are the requests, oldest first, that a new one puts an end to.
 func replaced(v *View) []RequestID {
+	all := others(v)
+	if !v.Done() {
+		all = append(all, v.Desired.Value.Request)
+	}
+	return all[max(0, len(all)-mostReplaced):]
+}
+
+// others are the requests, oldest first, that the one of v has to end beside
+// itself. What a publisher wrote there may be wrong: etcd takes no transaction
+// that writes a key twice, and the site would be stuck.
+func others(v *View) (all []RequestID) {
 	d := v.Desired.Value
-	var all []RequestID
-	for _, r := range append(d.Replaces[:len(d.Replaces):len(d.Replaces)], d.Request) {
-		if _, done := v.Results[r]; !done {
+	for _, r := range d.Replaces[max(0, len(d.Replaces)-mostReplaced):] {
+		if _, done := v.Results[r]; !done && r != d.Request && !slices.Contains(all, r) {
 			all = append(all, r)
 		}
 	}
-	return all[max(0, len(all)-mostReplaced):]
+	return all
 }
 
 // openGuard: the request has no result yet. A request that has ended stays
@@ -179,10 +192,8 @@ func supersede(v *View, at time.Time) []Op {
 		r.State, r.Error = StateAborted, &ErrorInfo{Class: ClassAborted, Text: fmt.Sprintf("aborted by %s (request %s)", d.By, d.Request)}
 	}
 	var ops []Op
-	for _, id := range d.Replaces {
-		if _, done := v.Results[id]; !done {
-			ops = append(ops, put(ResultKey(v.Site, id), r))
-		}
+	for _, id := range others(v) {
+		ops = append(ops, put(ResultKey(v.Site, id), r))
 	}
 	return ops
 }
@@ -275,6 +286,19 @@ func TrimHistory(f Fence, site release.Site, keys []string) Txn {
 		t.Ops = append(t.Ops, remove(k))
 	}
 	return t
+}
+
+// NoteTold writes down of which epoch the leader's post-converge hook was told,
+// so that no later leader tells it of that one again.
+func NoteTold(f Fence, v *View, epoch release.Epoch) Txn {
+	return Txn{
+		Name: fmt.Sprintf("note that the hook of %s was told of epoch %d", v.Site, epoch),
+		Guards: []Guard{
+			f.guard(),
+			unchanged(ToldKey(v.Site), v.Told.Mod, ClassConflict),
+		},
+		Ops: []Op{putBare(ToldKey(v.Site), strconv.FormatUint(uint64(epoch), 10))},
+	}.markLast()
 }
 
 // SetFreeze is T12: forbids flips, or allows them again when z is nil.

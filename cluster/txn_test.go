@@ -367,6 +367,16 @@ var txnTests = []struct {
 		breaches: []breach{{"another freeze", func(w *world) { w.again(FreezeKey(w.site)) }, ClassConflict}},
 	},
 	{
+		name:  "note what the hook was told",
+		make:  func(w *world) Txn { return NoteTold(w.fence, w.view(), 7) },
+		check: func(w *world, _ int64) { w.wantValue(ToldKey(w.site), "7") },
+		breaches: []breach{
+			{"another manager leads", func(w *world) { w.anew(w.fence.Key) }, ClassNotLeader},
+			{"nobody leads", func(w *world) { w.del(w.fence.Key) }, ClassNotLeader},
+			{"noted already", func(w *world) { w.put(ToldKey(w.site), "8") }, ClassConflict},
+		},
+	},
+	{
 		name:    "trim history",
 		prepare: func(w *world) { w.put(HistoryKey(w.site, 1), "{}") },
 		make:    func(w *world) Txn { return TrimHistory(w.fence, w.site, []string{HistoryKey(w.site, 1)}) },
@@ -534,5 +544,21 @@ func TestRequest_replaces(t *testing.T) {
 	}
 	if got := replaced(v); len(got) != 2 || got[0] != v.Desired.Value.Replaces[0] || got[1] != v.Desired.Value.Request {
 		t.Errorf("still replaces %v", got)
+	}
+}
+
+// TestEnd_wrongReplaces: a request ends that says that it takes the place of
+// itself, of one request twice, or of more than can end at once.
+func TestEnd_wrongReplaces(t *testing.T) {
+	w := newWorld(t, dial(t))
+	d := Desired{Request: "01REQ3", Mode: Publish, Release: w.r2, Replaces: []RequestID{"01REQ3", "01REQ2", "01REQ2"}}
+	for i := range 150 {
+		d.Replaces = append(d.Replaces, RequestID(fmt.Sprintf("01OLD%d", i)))
+	}
+	w.put(DesiredKey(w.site), encode(d))
+	w.commit(End(w.fence, w.view(), Result{State: StateFailed, At: day}))
+	v := w.view()
+	if v.Results["01REQ3"].State != StateFailed || v.Results["01OLD149"].State != StateSuperseded || len(v.Results) > 1+mostReplaced {
+		t.Errorf("%d results, of the request %+v", len(v.Results), v.Results["01REQ3"])
 	}
 }

@@ -217,11 +217,13 @@ type Status struct {
 	Error     *ErrorInfo    `json:"error,omitempty"`
 }
 
-// Progress of a fill, in bytes.
+// Progress of a fill, in bytes; or of what comes after it.
 type Progress struct {
 	Release release.ID `json:"release"`
 	Done    int64      `json:"done"`
 	Total   int64      `json:"total"`
+	// Hook names the program that looks at the release now, "" for none.
+	Hook string `json:"hook,omitempty"`
 }
 
 // GC is the state of the store's sweep; a registration never crosses one.

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"slices"
+
 	"relman/release"
 )
 
@@ -36,6 +38,7 @@ type View struct {
 	Roster  Entry[Roster]
 	Seq     Entry[uint64]
 	GC      Entry[GC]
+	Told    Entry[uint64] // the last epoch of which the post-converge hook was told
 
 	Releases map[release.ID]Entry[ReleaseRecord]
 	Verdicts map[release.ID]string
@@ -98,6 +101,47 @@ func (v *View) Entered() int {
 	return len(nodes)
 }
 
+// Showing says which of the members that have entered show an epoch, or a
+// later one, as far as they have said; each list is sorted.
+type Showing struct {
+	Done []release.NodeID
+	Late []release.NodeID // live, and not there yet
+	Dead []release.NodeID // without a live session
+}
+
+// Showing looks who shows an epoch.
+func (v *View) Showing(epoch release.Epoch) Showing {
+	var s Showing
+	for _, n := range v.EnteredNodes() {
+		_, live := v.Live[n]
+		switch {
+		case !live:
+			s.Dead = append(s.Dead, n)
+		case v.Status[n].Epoch < epoch:
+			s.Late = append(s.Late, n)
+		default:
+			s.Done = append(s.Done, n)
+		}
+	}
+	return s
+}
+
+// Converged reports whether every node that can show the epoch does, and there
+// is one that can.
+func (s Showing) Converged() bool {
+	return len(s.Late) == 0 && (len(s.Done) > 0 || len(s.Dead) == 0)
+}
+
+// EnteredNodes are the members that have entered, sorted.
+func (v *View) EnteredNodes() []release.NodeID {
+	var nodes []release.NodeID
+	for _, c := range v.Claims {
+		nodes = append(nodes, c.Node)
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
+}
+
 // HeldBy finds a buffer in which enough nodes hold the release and none lacks
 // it: a flip to it needs no preparation.
 func (v *View) HeldBy(id release.ID) (Readiness, bool) {
@@ -128,4 +172,6 @@ type NodeView struct {
 	Active   Entry[Active]
 	Rollout  Entry[Rollout]
 	Member   Entry[Member] // the node's own
+	Serving  Entry[Serving]
+	Secret   Secret // nil where there is none
 }
