@@ -11,7 +11,7 @@ import (
 
 // AdminHandler answers for the node itself, on a listener of its own:
 // /healthz, the process lives; /readyz, the node may take traffic; POST
-// /v1/verify, it reads all that it holds.
+// /v1/verify, it reads all that it holds; /v1/contact, for its peers.
 func (a *Agent) AdminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -24,6 +24,7 @@ func (a *Agent) AdminHandler() http.Handler {
 		}
 		plain(w, http.StatusOK, "ready")
 	})
+	mux.HandleFunc("GET /v1/contact", a.gate.answerContact)
 	// A page that somebody looks at on the same network cannot ask for it.
 	mux.Handle("POST /v1/verify", http.NewCrossOriginProtection().Handler(http.HandlerFunc(a.answerVerify)))
 	return mux

@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,12 +19,15 @@ import (
 	"relman/failpoint"
 	"relman/objectstore"
 	"relman/release"
+	"relman/release/hook"
 )
 
 const (
 	mostWorkers     = 8 // more only wait for each other, and each takes memory
 	defaultBootHash = 1 // percent
 	sitesFile       = "sites.json"
+	leastFence      = time.Second
+	mostFence       = time.Hour
 )
 
 // Config says what an agent works with. Only Dir has to be set.
@@ -34,7 +38,15 @@ type Config struct {
 	Buffers  int            // releases held per site; 0: cluster.DefaultBuffers. It grows to what a site's policy wants
 	Workers  int            // files and packs worked on at once, per site; 0: twice the processors, at most 8
 	BootHash int            // percent of the files that a start reads in full, 100: all; 0: 1
+	Fence    time.Duration  // how long the node vouches for itself without an answer of etcd; 0: DefaultFence
 	Log      *slog.Logger   // nil discards
+
+	Plain       bool        // no compressed variants of files are made or sent
+	OnPartition OnPartition // "": Drain
+	OnStart     OnStart     // "": ServeLast
+
+	Verify   *hook.Hook // has to let a release pass before it is claimed; nil: none
+	PostFlip *hook.Hook // is told of every swap; nil: none
 
 	point func(name string) error // failpoint.Point, but for tests
 	sync  func(*os.File) error    // syncAll, but for tests
@@ -48,6 +60,8 @@ type Agent struct {
 	store   objectstore.Store
 	server  *Server
 	metrics *metrics
+	gate    *gate
+	aside   *aside
 
 	mu       sync.Mutex // guards sites and followed
 	sites    []*site
@@ -76,6 +90,18 @@ func New(cfg Config, reg Registry, store objectstore.Store) (*Agent, error) {
 	if cfg.BootHash <= 0 {
 		cfg.BootHash = defaultBootHash
 	}
+	if cfg.Fence == 0 {
+		cfg.Fence = DefaultFence
+	}
+	if cfg.Fence < leastFence || cfg.Fence > mostFence {
+		return nil, fmt.Errorf("agent: a fence of %s, it can be %s to %s", cfg.Fence, leastFence, mostFence)
+	}
+	if cfg.OnPartition = cmp.Or(cfg.OnPartition, Drain); cfg.OnPartition != Drain && cfg.OnPartition != Stop && cfg.OnPartition != Serve {
+		return nil, fmt.Errorf("agent: on partition %q, it can be %s, %s or %s", cfg.OnPartition, Drain, Stop, Serve)
+	}
+	if cfg.OnStart = cmp.Or(cfg.OnStart, ServeLast); cfg.OnStart != ServeLast && cfg.OnStart != Wait {
+		return nil, fmt.Errorf("agent: on start %q, it can be %s or %s", cfg.OnStart, ServeLast, Wait)
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -88,8 +114,9 @@ func New(cfg Config, reg Registry, store objectstore.Store) (*Agent, error) {
 	if cfg.sync == nil {
 		cfg.sync = syncAll
 	}
-	a := &Agent{cfg: cfg, reg: reg, store: store, server: NewServer(cfg.Log), wanted: make(chan *verification), ended: make(chan struct{})}
-	a.metrics = newMetrics(a)
+	a := &Agent{cfg: cfg, reg: reg, store: store, server: NewServer(cfg.Log), aside: newAside(),
+		wanted: make(chan *verification), ended: make(chan struct{})}
+	a.metrics, a.gate = newMetrics(a), newGate(&a.cfg, reg)
 	return a, nil
 }
 
@@ -114,6 +141,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { a.verifications(ctx) })
+	wg.Go(func() { a.gate.watch(ctx) })
 	known, err := readSites(root)
 	if err != nil {
 		a.cfg.Log.Error("sites not read", "error", err)
@@ -176,11 +204,11 @@ func (a *Agent) Handler() http.Handler { return a.server }
 // Server is Handler with its settings.
 func (a *Agent) Server() *Server { return a.server }
 
-// Ready reports whether the node may take traffic: its session lives and it
-// shows what is active on every site, as far as it knows. If not, it says why.
+// Ready reports whether the node may take traffic: it is not cut off, its
+// session lives, and it shows what is active on every site. If not, it says why.
 func (a *Agent) Ready() (bool, string) {
-	if !a.reg.Alive() {
-		return false, "no session in etcd"
+	if why := a.gate.ready(); why != "" {
+		return false, why
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

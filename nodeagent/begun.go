@@ -20,6 +20,7 @@ import (
 const (
 	begunFrom   = 8 << 20 // bytes of a file that is worth it
 	begunSuffix = ".part"
+	modeBegun   = 0o600
 )
 
 // begunName is where a large file is while it is incomplete.
@@ -52,7 +53,7 @@ func (f *fill) partOf(name string) (*os.File, error) {
 	if part != nil {
 		return part, nil
 	}
-	return f.disk.trees.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	return f.disk.trees.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, modeBegun)
 }
 
 // createLarge writes a large file of the release under a name that nothing
@@ -113,15 +114,27 @@ func (f *fill) keepBegun(p *plan) (have int64, err error) {
 		if !strings.HasSuffix(e.Name(), begunSuffix) {
 			continue
 		}
-		if info, err := e.Info(); err == nil && wanted[e.Name()] && info.Mode().IsRegular() {
+		name := f.buf.spareDir() + "/" + e.Name()
+		if info, err := e.Info(); err == nil && wanted[e.Name()] && info.Mode().IsRegular() && !isShared(info) {
+			// One that was cut off at its end has the mode of the release already.
+			if err := f.disk.trees.Chmod(name, modeBegun); err != nil {
+				return 0, err
+			}
 			have += info.Size()
 			continue
 		}
-		if err := f.disk.trees.RemoveAll(f.buf.spareDir() + "/" + e.Name()); err != nil {
+		if err := f.disk.trees.RemoveAll(name); err != nil {
 			return 0, err
 		}
 	}
 	return have, nil
+}
+
+// isShared reports whether a file has other names, under which it would change
+// too.
+func isShared(info fs.FileInfo) bool {
+	_, shared := inodeOf(info)
+	return shared
 }
 
 // closeBegun closes what was not written to in the end.

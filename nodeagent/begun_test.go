@@ -117,3 +117,49 @@ func TestFill_anotherLargeFile(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestFill_largeFileEnded: an attempt that was cut off when a large file had its
+// mode, and one that left another name for what it has begun, are in nobody's
+// way: a file that only its owner could write to is gone on with, and what has
+// that other name keeps its bytes.
+func TestFill_largeFileEnded(t *testing.T) {
+	content := make([]byte, begunFrom+5)
+	_, _ = rand.NewChaCha8([32]byte{2}).Read(content) // never fails
+	for name, linked := range map[string]bool{"its mode": false, "another name": true} {
+		t.Run(name, func(t *testing.T) {
+			d := newDrawing(t)
+			want := d.shelf.publish(t, build{"big.bin": page{content: string(content)}})
+			file, _ := want.Manifest.Lookup("big.bin")
+			part := filepath.Join(d.dir, "buffers", begunName("0", file))
+			other := filepath.Join(t.TempDir(), "other")
+			err := errors.Join(os.MkdirAll(filepath.Dir(part), 0o755), os.WriteFile(part, content[:10], 0o444))
+			if linked {
+				err = errors.Join(err, os.Link(part, other))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.point = func(at string) error {
+				if at != "node.before-fetch" {
+					return nil
+				}
+				switch info, err := os.Stat(part); {
+				case linked && !errors.Is(err, os.ErrNotExist):
+					t.Errorf("it is written to: %v", err)
+				case !linked && (err != nil || info.Mode() != modeBegun):
+					t.Errorf("%v, %v: it cannot be written to", info, err)
+				}
+				return nil
+			}
+			if err := d.fill(t.Context(), 0, want); err != nil {
+				t.Fatal(err)
+			}
+			if err := expectTree(d.tree(0), want.Manifest); err != nil {
+				t.Error(err)
+			}
+			if raw, err := os.ReadFile(other); linked && (err != nil || len(raw) != 10) {
+				t.Errorf("the other name has %d bytes, %v", len(raw), err)
+			}
+		})
+	}
+}

@@ -20,6 +20,9 @@ func (s *site) boot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if !s.cfg.Plain {
+		d.variants = s.variants
+	}
 	if err := s.open(ctx, d); err != nil {
 		return errors.Join(err, s.close())
 	}
@@ -36,6 +39,7 @@ func (s *site) open(ctx context.Context, d *disk) error {
 	s.mu.Lock()
 	s.disk, s.applied, s.stored = d, st, st
 	s.mu.Unlock()
+	s.recall()
 	found, err := manifests(d)
 	if err != nil {
 		return err
@@ -46,6 +50,9 @@ func (s *site) open(ctx context.Context, d *disk) error {
 		if err := s.admit(ctx, h); err != nil {
 			return err
 		}
+	}
+	if err := s.readRetained(); err != nil {
+		s.log.Warn("old assets are not kept for open pages", "error", err)
 	}
 	if err := s.readLinks(); err != nil {
 		s.log.Error("links not restored", "error", err) // a disk that is full or read-only can still be served from
@@ -100,6 +107,9 @@ func (s *site) admit(ctx context.Context, h held) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if isScarce(err) {
+		return err
+	}
 	if err != nil {
 		s.log.Error("release on disk is not as it was verified", "buffer", h.buf.name, "error", err)
 		if err := removeDurably(s.disk.trees, h.buf.manifestFile()); err != nil {
@@ -115,7 +125,8 @@ func (s *site) admit(ctx context.Context, h held) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h.buf.manifest, h.buf.open = h.manifest, r
-	if h.manifest.ID() == s.applied.Release {
+	s.hold()
+	if h.manifest.ID() == s.applied.Release && s.cfg.OnStart == ServeLast {
 		s.front.Show(r, s.applied.Epoch)
 	}
 	return nil
@@ -149,11 +160,16 @@ func (s *site) close() error {
 		return nil
 	}
 	var errs []error
+	for _, r := range s.retained {
+		errs = append(errs, r.rel.Close())
+	}
+	s.retained = nil
 	for _, b := range s.disk.bufs {
 		errs = append(errs, b.open.Close())
 		b.open, b.manifest, b.damaged = nil, nil, false
 	}
-	errs = append(errs, s.disk.close())
+	s.hold()
+	errs = append(errs, s.variants.close(), s.disk.close())
 	s.disk = nil
 	return errors.Join(errs...)
 }

@@ -21,6 +21,7 @@ import (
 //	buffers/<k>.new          inodes drawn for tree k, not in place yet
 //	current previous next    links into buffers
 //	state.json               what was applied last
+//	variants/                files in other codings, by content (see variants)
 //
 // The number of a tree is the disk's own affair. A buffer in etcd is a place
 // for one release in the protocol; which tree holds that release is decided
@@ -34,6 +35,8 @@ type disk struct {
 	root  *os.Root // of the site
 	trees *os.Root // of its buffers
 	bufs  []*buffer
+
+	variants *variants // for the releases that are opened here
 }
 
 // buffer is one tree. Its manifest, its open release and its damage change only
@@ -146,7 +149,11 @@ func (d *disk) read(b *buffer) (*release.Manifest, error) {
 
 // openRelease opens a verified tree for serving.
 func (d *disk) openRelease(b *buffer, m *release.Manifest) (*Release, error) {
-	return OpenRelease(filepath.Join(d.dir, "buffers", b.name), m)
+	r, err := OpenRelease(filepath.Join(d.dir, "buffers", b.name), m)
+	if err == nil {
+		r.variants = d.variants
+	}
+	return r, err
 }
 
 // link makes a link of the site point to a buffer, or removes it when b is

@@ -35,7 +35,9 @@ func (s *site) suspect(name string, why error) {
 
 // examine reads every byte of the buffers that are suspect.
 func (s *site) examine(ctx context.Context, _ cluster.NodeView) error {
+	defer s.setExamining(nil)
 	for b := s.nextSuspect(); b != nil; b = s.nextSuspect() {
+		s.setExamining(b)
 		// First, so that a doubt that comes up meanwhile is not lost.
 		b.open.suspect.Store(false)
 		err := s.disk.check(ctx, b.name, b.manifest, 100)
@@ -56,6 +58,13 @@ func (s *site) examine(ctx context.Context, _ cluster.NodeView) error {
 	return nil
 }
 
+// setExamining says which buffer is neither suspect nor found good or damaged yet.
+func (s *site) setExamining(b *buffer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.examining = b
+}
+
 // A look at the names, sizes and times of a large tree takes longer than
 // filling it by what differs. So it is taken when there is nothing else to do,
 // and a fill takes it only where that did not happen.
@@ -67,6 +76,7 @@ const (
 // patrol looks at the buffer that has not been looked at for longest. What does
 // not look as it was verified is suspect.
 func (s *site) patrol(ctx context.Context, _ cluster.NodeView) error {
+	s.prune()
 	var oldest *buffer
 	for _, b := range s.disk.bufs {
 		if b.manifest != nil && !b.damaged && (oldest == nil || b.checked.Before(oldest.checked)) {
@@ -105,10 +115,12 @@ func (s *site) distrust(b *buffer, why error) {
 	}
 	s.mu.Lock()
 	b.damaged = true
+	s.hold()
 	if shown, _ := s.front.Shown(); shown == b.id() {
 		s.entered = false // not ready until it is whole and claimed again
 	}
 	s.mu.Unlock()
+	s.dropRetained()
 	s.known = false // the claims are to be compared with the disk
 	// Trees share inodes: what spoiled this one may have spoiled others. For
 	// itself it stays marked: nobody needs to tell of it again.

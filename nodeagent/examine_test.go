@@ -36,8 +36,10 @@ func replace(name, content string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.Remove(name), os.WriteFile(name, []byte(content), 0o644),
-		os.Chtimes(name, info.ModTime(), info.ModTime()), os.Chmod(name, info.Mode()))
+	// At once: somebody who looks meanwhile would begin to repair.
+	tmp := name + "~"
+	return errors.Join(os.WriteFile(tmp, []byte(content), 0o644), os.Chtimes(tmp, info.ModTime(), info.ModTime()),
+		os.Chmod(tmp, info.Mode()), os.Rename(tmp, name))
 }
 
 // TestFill_damagedSource: what is to be linked, and is not there as it was
@@ -450,5 +452,19 @@ func TestSite_repairNotDurable(t *testing.T) {
 	}
 	if err := expectTree(tree, r[0].Manifest); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSite_admitScarce: that a starting process can open no more files says
+// nothing about what the disk holds. It is looked at again.
+func TestSite_admitScarce(t *testing.T) {
+	s, r := bareSite(t, firstBuild())
+	b := s.disk.bufs[0]
+	err := &os.PathError{Op: "open", Path: b.manifestFile(), Err: syscall.EMFILE}
+	if err := s.admit(t.Context(), held{b, nil, err}); !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("admitted: %v", err)
+	}
+	if m, err := s.disk.read(b); err != nil || m == nil || m.ID() != r[0].Manifest.ID() {
+		t.Errorf("its manifest: %v, %v", m, err)
 	}
 }

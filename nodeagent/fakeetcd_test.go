@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"relman/cluster"
 	"relman/release"
@@ -23,8 +24,12 @@ type fakeEtcd struct {
 	claims  map[int]release.ID // "" claims nothing
 	sites   []release.Site
 	status  cluster.Status
-	changed chan struct{}  // closed and replaced at every change
-	down    bool           // nothing answers
+	changed chan struct{} // closed and replaced at every change
+	down    bool          // nothing answers
+	deaf    bool          // the watch of the site delivers nothing
+	asked   int           // calls of Active
+	contact time.Duration
+	peers   []cluster.Peer
 	lost    map[string]int // answers that get lost, by transaction: what was asked is done
 	txns    []string
 	audit   func(claims map[int]release.ID) error
@@ -158,10 +163,19 @@ func (e *fakeEtcd) FollowSites(ctx context.Context, each func([]release.Site)) e
 func (e *fakeEtcd) Follow(ctx context.Context, _ release.Site, each func(cluster.NodeView)) error {
 	return e.follow(ctx, func() {
 		e.mu.Lock()
-		v := e.view
+		v, deaf := e.view, e.deaf
 		e.mu.Unlock()
-		each(v)
+		if !deaf {
+			each(v)
+		}
 	})
+}
+
+func (e *fakeEtcd) Active(ctx context.Context, _ release.Site) (cluster.Entry[cluster.Active], int64, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.asked++
+	return e.view.Active, e.rev, e.answers(ctx)
 }
 
 func (e *fakeEtcd) Release(ctx context.Context, _ release.Site, id release.ID) (cluster.ReleaseRecord, error) {
@@ -269,6 +283,21 @@ func (e *fakeEtcd) Alive() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return !e.down
+}
+
+func (e *fakeEtcd) Contact() time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.down {
+		e.contact = cluster.Boottime()
+	}
+	return e.contact
+}
+
+func (e *fakeEtcd) Peers(context.Context, int) ([]cluster.Peer, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.peers), nil
 }
 
 func (e *fakeEtcd) MissedEvents() uint64 { return 0 }

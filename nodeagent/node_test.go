@@ -14,6 +14,7 @@ import (
 	"relman/cluster"
 	"relman/objectstore"
 	"relman/release"
+	"relman/release/hook"
 )
 
 // node is an agent in a test, with its etcd and its store, that can be stopped
@@ -26,14 +27,18 @@ type node struct {
 	shelf   *shelf
 	store   objectstore.Store
 
+	verifyHook, postFlip *hook.Hook
+
 	mu    sync.Mutex
 	point func(name string) error
 	idle  time.Duration // 0: as always
 
-	agent *Agent
-	stop  context.CancelFunc
-	ended chan struct{}
-	guest *visitor
+	onStart OnStart
+	plain   bool
+	agent   *Agent
+	stop    context.CancelFunc
+	ended   chan struct{}
+	guest   *visitor
 }
 
 func newNode(t testing.TB) *node {
@@ -74,7 +79,7 @@ func (n *node) claimsTrue(claims map[int]release.ID) error {
 // start starts the agent, as a process would.
 func (n *node) start() {
 	n.t.Helper()
-	agent, err := New(Config{Dir: n.dir, Node: "n1", Workers: 3, point: n.at, idle: n.idle}, n.etcd, n.store)
+	agent, err := New(Config{Dir: n.dir, Node: "n1", Workers: 3, point: n.at, idle: n.idle, OnStart: n.onStart, Plain: n.plain, Verify: n.verifyHook, PostFlip: n.postFlip}, n.etcd, n.store)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -89,7 +94,7 @@ func (n *node) start() {
 			n.t.Error(err)
 		}
 	}()
-	n.guest = visit(agent.Handler(), n.shelf)
+	n.guest = newVisitor(agent.Handler(), n.shelf)
 }
 
 // halt stops the agent, if it runs.

@@ -116,6 +116,7 @@ func (s *site) fill(ctx context.Context, v cluster.NodeView, b *buffer, want *ob
 	s.mu.Lock()
 	old := b.open // nil but for a repair
 	b.manifest, b.open, b.damaged = want.Manifest, r, false
+	s.hold()
 	if id, epoch := s.front.Shown(); f.repair && id == r.ID() {
 		s.front.Show(r, epoch) // its directory may be another one now
 	}
@@ -149,6 +150,7 @@ func (s *site) tell(ctx context.Context, v cluster.NodeView, f *fill) (stop func
 }
 
 func (s *site) setFilling(f *fill) {
+	s.aside.filling(f != nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.filling = f
@@ -169,17 +171,22 @@ func (s *site) giveUp(ctx context.Context, b *buffer) error {
 		s.mu.Unlock()
 		return errNeeded
 	}
-	old := b.open
+	old, was, damaged := b.open, b.manifest, b.damaged
 	b.manifest, b.open, b.damaged = nil, nil, false
+	s.hold()
 	s.mu.Unlock()
-	if err := s.unlink(b); err != nil {
+	if was != nil && !damaged {
+		s.retain(b, was)
+	}
+	err := s.unlink(b)
+	if old == nil {
 		return err
 	}
-	if old == nil {
-		return nil
+	if cerr := old.Close(); cerr != nil {
+		s.log.Warn("release not closed", "release", id, "error", cerr)
 	}
-	if err := old.Close(); err != nil {
-		s.log.Warn("release not closed", "release", id, "error", err)
+	if err != nil {
+		return err
 	}
 	for end := time.Now().Add(drainLimit); old.refs.Load() > 0 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)

@@ -130,3 +130,24 @@ func TestSite_membershipChanges(t *testing.T) {
 		t.Errorf("ready %q", why)
 	}
 }
+
+// TestSite_giveUpFails: a release that is given up is closed, also where the
+// links to it cannot be changed.
+func TestSite_giveUpFails(t *testing.T) {
+	b := firstBuild()
+	s, r := bareSite(t, b, b.with("index.html", "two"))
+	v := activeIs(r[0], 1)
+	v.Active.Value.Previous = &cluster.Held{Release: r[1].Manifest.ID(), Buffer: 1}
+	s.see(v)
+	if err := s.settle(v); err != nil {
+		t.Fatal(err)
+	}
+	s.cfg.point = func(string) error { return errCrash }
+	was := s.disk.bufs[1].open
+	if err := s.giveUp(t.Context(), s.disk.bufs[1]); !errors.Is(err, errCrash) {
+		t.Errorf("given up: %v", err)
+	}
+	if was.refs.Load() != 0 {
+		t.Error("the release is open")
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"relman/cluster"
 	"relman/objectstore"
 	"relman/release"
+	"relman/release/hook"
 )
 
 // The classes of what can go wrong on a node, beside those of package cluster.
@@ -25,6 +26,7 @@ const (
 	ClassEpochReset    cluster.Class = "E_EPOCH_RESET"
 	ClassEtcd          cluster.Class = "E_ETCD_UNAVAILABLE"
 	ClassEtcdDenied    cluster.Class = "E_ETCD_DENIED"
+	ClassHook          cluster.Class = "E_HOOK"
 	ClassNode          cluster.Class = "E_NODE"
 )
 
@@ -98,6 +100,9 @@ func classOf(err error) cluster.Class {
 	}
 	if class := cluster.RefusedBy(err); class != "" {
 		return class
+	}
+	if _, ok := errors.AsType[*hook.Failure](err); ok {
+		return ClassHook
 	}
 	if isDisk(err) {
 		return ClassDisk

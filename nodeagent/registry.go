@@ -2,6 +2,7 @@ package nodeagent
 
 import (
 	"context"
+	"time"
 
 	"relman/cluster"
 	"relman/release"
@@ -17,6 +18,9 @@ type Registry interface {
 	// Follow calls each with what the node has to obey for a site, in order
 	// and from one goroutine, now and after every change, until ctx ends.
 	Follow(ctx context.Context, site release.Site, each func(cluster.NodeView)) error
+	// Active asks what is active now, and at which revision that was answered:
+	// never less than was active when the call began.
+	Active(ctx context.Context, site release.Site) (a cluster.Entry[cluster.Active], revision int64, err error)
 	// Release is what is registered of a release.
 	Release(ctx context.Context, site release.Site, id release.ID) (cluster.ReleaseRecord, error)
 	// Claims are the node's own, by buffer; entered says that it has any.
@@ -34,6 +38,11 @@ type Registry interface {
 	Report(ctx context.Context, site release.Site, s cluster.Status) error
 	// Alive reports whether the node's session lives, as far as is known.
 	Alive() bool
+	// Contact is when, by cluster.Boottime, the last question began that etcd
+	// answered, 0 for never.
+	Contact() time.Duration
+	// Peers are some other nodes that live.
+	Peers(ctx context.Context, most int) ([]cluster.Peer, error)
 	// MissedEvents counts changes that no watch had told of.
 	MissedEvents() uint64
 }

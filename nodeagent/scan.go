@@ -273,5 +273,5 @@ func (d *disk) check(ctx context.Context, name string, m *release.Manifest, perc
 
 // isEntry picks the pages at the top and one level below it.
 func isEntry(p string) bool {
-	return path.Base(p) == indexPage && strings.Count(p, "/") <= 1
+	return path.Base(p) == "index.html" && strings.Count(p, "/") <= 1
 }

@@ -2,27 +2,21 @@ package nodeagent
 
 import (
 	"cmp"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"path"
 	"strconv"
 	"strings"
 	"time"
 
+	"relman/nodeagent/siterules"
 	"relman/release"
 )
 
-const (
-	indexPage    = "index.html"
-	notFoundPage = "404.html"
-)
-
-// serve answers one request out of one release: the one shown when it began.
+// serve answers one request out of one release.
 func (f *Front) serve(rw http.ResponseWriter, r *http.Request, log *slog.Logger) {
 	w := &counted{ResponseWriter: rw, traffic: &f.traffic}
 	defer w.end()
@@ -31,21 +25,141 @@ func (f *Front) serve(rw http.ResponseWriter, r *http.Request, log *slog.Logger)
 		plain(w, http.StatusMethodNotAllowed, "only GET and HEAD are answered here")
 		return
 	}
-	s := f.hold()
-	if s == nil {
-		unavailable(w, fmt.Sprintf("no release of site %s is active on this node yet", f.site))
+	if f.gate != nil && f.gate.policy == Stop && f.gate.fenced() {
+		unavailable(w, "this node is cut off from etcd: other nodes may show another release")
 		return
 	}
-	defer func() {
-		if err := s.release.release(); err != nil {
-			log.Warn("release not closed", "site", f.site, "error", err)
-		}
-	}()
-	f.headers(w.Header(), s)
-	if err := s.release.answer(w, r); err != nil {
-		f.broken(s.release, err, log)
-		plain(w, http.StatusInternalServerError, "the file cannot be read on this node")
+	if f.startPreview(w, r) {
+		return
 	}
+	v, err := f.visit(r)
+	if refused, ok := errors.AsType[*visitError](err); ok {
+		if refused.code == http.StatusServiceUnavailable {
+			unavailable(w, refused.text)
+		} else {
+			w.Header().Set("Cache-Control", "no-store")
+			plain(w, refused.code, refused.text)
+		}
+		return
+	}
+	f.answer(w, r, &v, v.rel, log)
+}
+
+// answer answers out of the visitor's release, and gives it back.
+func (f *Front) answer(w http.ResponseWriter, r *http.Request, v *visit, rel *Release, log *slog.Logger) {
+	defer f.release(rel, log)
+	redirects, headers, err := rel.siteRules()
+	if err != nil {
+		f.fail(w, rel, err, log)
+		return
+	}
+	site := siterules.Site{Redirects: redirects, Policy: v.h.policy}
+	out := site.Answer(rel.has, siterules.Request{Path: v.path, Query: r.URL.RawQuery, Asset: wantsAsset(r)})
+	// What the release lacks, or lacked until what it had was given up for others.
+	from, file := rel, release.File{}
+	if name := strings.TrimPrefix(v.path, "/"); out.Status != http.StatusOK || v.old != nil {
+		other := v.lost(name)
+		if other == nil && out.Status == http.StatusNotFound && isAsset(r, v.path) {
+			other = v.asset(name)
+		}
+		if other == nil && out.Status == http.StatusNotFound && f.unconfirmed.Load() && hashed(name) {
+			// A node that has just started may not know the page that it is of.
+			unavailable(w, "this node does not know yet what is active")
+			return
+		}
+		if other != nil {
+			defer f.release(other, log)
+			from, out = other, siterules.Outcome{Status: http.StatusOK, File: name}
+		}
+	}
+	head := w.Header()
+	f.headers(head, v.h, from)
+	if out.File != "" {
+		file, _ = from.files.Lookup(out.File)
+	}
+	switch {
+	case out.Location != "":
+		v.noCache(head)
+		head["Location"] = []string{v.prefix(out.Location)}
+		headers.Apply(v.path, head)
+		w.WriteHeader(out.Status)
+	case out.Status == http.StatusOK:
+		v.cache(head, from, file)
+		err = from.file(w, r, v, file, headers)
+	default:
+		err = from.page(w, r, v, out.Status, file, headers)
+	}
+	if err != nil {
+		f.fail(w, from, err, log)
+	}
+}
+
+// release gives a release back.
+func (f *Front) release(r *Release, log *slog.Logger) {
+	if err := r.release(); err != nil {
+		log.Warn("release not closed", "site", f.site, "error", err)
+	}
+}
+
+// fail answers where a file cannot be read. Nothing has been written.
+func (f *Front) fail(w http.ResponseWriter, r *Release, err error, log *slog.Logger) {
+	f.broken(r, err, log)
+	head := w.Header()
+	clear(head)
+	head["Cache-Control"] = notStored
+	plain(w, http.StatusInternalServerError, "the file cannot be read on this node")
+}
+
+// cache says how long an answer may be kept, and pins a visitor to whom a page
+// is given.
+func (v *visit) cache(head http.Header, rel *Release, f release.File) {
+	if v.preview {
+		v.noCache(head)
+		return
+	}
+	if v.h.forever(rel, f.Path) {
+		head["Cache-Control"] = immutable
+		return
+	}
+	v.noCache(head)
+	if v.h.pin != "" && !v.keep && isPage(f) {
+		head["Set-Cookie"] = []string{pinCookie + "=" + v.h.pin + v.h.pins.suffix}
+	}
+}
+
+// Values of headers that are shared by all responses.
+var (
+	immutable   = []string{"public, max-age=31536000, immutable"}
+	revalidated = []string{"no-cache"}
+	notStored   = []string{"no-store"}
+	byCookie    = []string{"Cookie"}
+	noIndex     = []string{"noindex"}
+)
+
+// noCache is for what may be another content next time: the name of a file says
+// nothing about it. A client has to ask whether what it has is still right, or a
+// page and its style sheet could come from two releases. The answer is a cheap
+// 304. Which release answers depends on the visitor's pin.
+func (v *visit) noCache(head http.Header) {
+	switch {
+	case v.preview:
+		head["Cache-Control"] = notStored
+		head["X-Robots-Tag"] = noIndex
+		head["Relman-Preview"] = v.rel.idText
+	default:
+		head["Cache-Control"] = revalidated
+	}
+	if v.h.pin != "" {
+		head["Vary"] = byCookie
+	}
+}
+
+func isPage(f release.File) bool {
+	switch path.Ext(f.Path) {
+	case ".html", ".htm", ".xhtml":
+		return true
+	}
+	return false
 }
 
 // broken notes that a file could not be served. The release becomes suspect,
@@ -63,50 +177,37 @@ func (f *Front) broken(r *Release, err error, log *slog.Logger) {
 	log.Error("file not served", "site", f.site, "release", r.ID(), "error", err)
 }
 
-// answer answers with a file, a redirect or the page for what is not there.
-// After an error nothing has been written.
-func (r *Release) answer(w http.ResponseWriter, req *http.Request) error {
-	name, ok := strings.CutPrefix(req.URL.Path, "/")
-	if !ok {
-		return r.notFound(w, req)
-	}
-	if name == "" || strings.HasSuffix(name, "/") {
-		name += indexPage
-	}
-	if f, ok := r.manifest.Lookup(name); ok {
-		return r.file(w, req, f)
-	}
-	if _, ok := r.manifest.Lookup(name + "/" + indexPage); ok {
-		redirect(w, req, path.Base(name)+"/")
-		return nil
-	}
-	return r.notFound(w, req)
-}
-
 // file answers with a file: whole, a range of it, or that it has not changed.
-func (r *Release) file(w http.ResponseWriter, req *http.Request, f release.File) error {
-	file, err := r.open(f)
+func (r *Release) file(w http.ResponseWriter, req *http.Request, v *visit, f release.File, headers *siterules.Headers) error {
+	w, file, err := r.content(w, req, f)
 	if err != nil {
 		return err
 	}
 	defer file.Close() // only read
 	h := w.Header()
-	h["Etag"] = []string{`"` + hex.EncodeToString(f.Digest[:]) + `"`}
 	h["Content-Type"] = []string{cmp.Or(f.Type, mediaType(f.Path))}
-	// The name of a file says nothing about its content: a client has to ask
-	// whether what it has is still right, or a page and its style sheet could
-	// come from two releases. The answer is a cheap 304.
-	h["Cache-Control"] = []string{"no-cache"}
+	headers.Apply(v.path, h)
+	if v.preview {
+		h["Cache-Control"] = notStored
+	}
 	http.ServeContent(w, req, "", time.Unix(f.MTime, 0), file)
 	return nil
 }
 
-// notFound answers with the release's own page for that, if it has one.
-func (r *Release) notFound(w http.ResponseWriter, req *http.Request) error {
-	f, ok := r.manifest.Lookup(notFoundPage)
-	if !ok {
-		w.Header()["Cache-Control"] = []string{"no-cache"}
-		plain(w, http.StatusNotFound, "404 page not found")
+// page answers with a status that says that there is nothing, and the page that
+// the release has for that, if it has one and a page was asked for. That an asset is
+// not there no cache may keep: it may be there with the next release, or on the next
+// node.
+func (r *Release) page(w http.ResponseWriter, req *http.Request, v *visit, status int, f release.File, headers *siterules.Headers) error {
+	h := w.Header()
+	v.noCache(h)
+	asset := isAsset(req, v.path)
+	if f.Path == "" || asset {
+		headers.Apply(v.path, h)
+		if asset || v.preview {
+			h["Cache-Control"] = notStored
+		}
+		plain(w, status, fmt.Sprintf("%d %s", status, strings.ToLower(cmp.Or(notFoundText(status), http.StatusText(status)))))
 		return nil
 	}
 	file, err := r.open(f)
@@ -114,26 +215,24 @@ func (r *Release) notFound(w http.ResponseWriter, req *http.Request) error {
 		return err
 	}
 	defer file.Close() // only read
-	h := w.Header()
 	h["Content-Type"] = []string{cmp.Or(f.Type, mediaType(f.Path))}
+	headers.Apply(v.path, h)
+	if v.preview {
+		h["Cache-Control"] = notStored
+	}
 	h["Content-Length"] = []string{strconv.FormatInt(f.Size, 10)}
-	h["Cache-Control"] = []string{"no-cache"}
-	w.WriteHeader(http.StatusNotFound)
+	w.WriteHeader(status)
 	if req.Method != http.MethodHead {
 		_, _ = io.CopyN(w, file, f.Size) // fails when the client is gone; it sees a body that is too short
 	}
 	return nil
 }
 
-// redirect sends the client to a neighbour of the path that it asked for. The
-// address is relative, so that it can never lead to another host, and the
-// client asks again next time: a later release may have a file there.
-func redirect(w http.ResponseWriter, req *http.Request, to string) {
-	u := url.URL{Path: to, RawQuery: req.URL.RawQuery}
-	h := w.Header()
-	h["Location"] = []string{u.String()}
-	h["Cache-Control"] = []string{"no-cache"}
-	w.WriteHeader(http.StatusPermanentRedirect)
+func notFoundText(status int) string {
+	if status == http.StatusNotFound {
+		return "page not found"
+	}
+	return ""
 }
 
 // unavailable says that this node has nothing to show.

@@ -16,12 +16,25 @@ import (
 // every request holds one to its end. So a release that is no longer shown
 // stays open for exactly those requests that began on it.
 type Release struct {
-	manifest *release.Manifest
+	id       release.ID
+	manifest *release.Manifest // nil of one that is retained
+	files    finder
 	root     *os.Root
+	idText   []string // of the header that names it
+	has      func(path string) bool
+	rules    rules
+	ruled    atomic.Bool  // rules have been read
 	refs     atomic.Int64 // 0: the root is closed, for good
 	closed   atomic.Bool  // the owner's reference is given back
 	suspect  atomic.Bool  // something of it was not as it was verified
 	told     sync.Map     // paths that could not be served, once in the log each
+	variants *variants    // of its files; nil: none
+	besides  besides
+}
+
+// finder finds the files of a release that are there.
+type finder interface {
+	Lookup(path string) (release.File, bool)
 }
 
 // OpenRelease opens the tree in dir for serving the files that m names. It
@@ -33,13 +46,14 @@ func OpenRelease(dir string, m *release.Manifest) (*Release, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open release %s: %w", m.ID(), err)
 	}
-	r := &Release{manifest: m, root: root}
+	r := &Release{id: m.ID(), manifest: m, files: m, root: root, idText: []string{string(m.ID())}}
+	r.has = func(path string) bool { _, ok := m.Lookup(path); return ok }
 	r.refs.Store(1)
 	return r, nil
 }
 
 // ID is the release's id.
-func (r *Release) ID() release.ID { return r.manifest.ID() }
+func (r *Release) ID() release.ID { return r.id }
 
 // Manifest says what the release is.
 func (r *Release) Manifest() *release.Manifest { return r.manifest }

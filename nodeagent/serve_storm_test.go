@@ -145,7 +145,7 @@ func TestRelease_closeWhileRead(t *testing.T) {
 	r := testRelease(t, "www", 1, map[string]string{"index.html": "one"})
 	f := NewFront("www")
 	f.Show(r, 1)
-	held := f.hold()
+	_, held := f.hold()
 	next := testRelease(t, "www", 2, map[string]string{"index.html": "two"})
 	if before := f.Show(next, 2); before != r {
 		t.Fatalf("Show returned %v", before)
@@ -154,14 +154,15 @@ func TestRelease_closeWhileRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	rec := httptest.NewRecorder()
-	if err := held.release.answer(rec, httptest.NewRequest("GET", "/", nil)); err != nil || rec.Body.String() != "one" {
+	file, _ := held.files.Lookup("index.html")
+	if err := held.file(rec, httptest.NewRequest("GET", "/", nil), &visit{path: "/"}, file, nil); err != nil || rec.Body.String() != "one" {
 		t.Errorf("after Close: %v, %q", err, rec.Body.String())
 	}
 	dir := r.root.Name()
 	if n := openFiles(t, dir); n != 1 {
 		t.Errorf("%d descriptors while the request runs, want 1", n)
 	}
-	if err := held.release.release(); err != nil {
+	if err := held.release(); err != nil {
 		t.Fatal(err)
 	}
 	if n := openFiles(t, dir); n != 0 {

@@ -107,7 +107,7 @@ func TestServe(t *testing.T) {
 		{"GET", "/nothing", 404, "<h1>not here</h1>", "text/html; charset=utf-8", ""},
 		{"GET", "/css/", 404, "<h1>not here</h1>", "text/html; charset=utf-8", ""},
 		{"GET", "/css", 404, "<h1>not here</h1>", "text/html; charset=utf-8", ""},
-		{"GET", "/../serve.go", 404, "<h1>not here</h1>", "text/html; charset=utf-8", ""},
+		{"GET", "/../serve.go", 404, "404 page not found\n", "text/plain; charset=utf-8", ""},
 		{"GET", "/css/../index.html", 404, "<h1>not here</h1>", "text/html; charset=utf-8", ""},
 		{"GET", "//index.html", 404, "<h1>not here</h1>", "text/html; charset=utf-8", ""},
 		{"GET", "//docs", 404, "<h1>not here</h1>", "text/html; charset=utf-8", ""},

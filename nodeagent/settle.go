@@ -22,6 +22,9 @@ func (s *site) settle(v cluster.NodeView) error {
 		}
 		s.stored = applied
 	}
+	if err := s.remember(v); err != nil {
+		return err
+	}
 	want := map[string]*buffer{"current": s.holder(applied.Release)}
 	if p := v.Active.Value.Previous; v.Active.Exists() && p != nil {
 		want["previous"] = s.holder(p.Release)
@@ -29,7 +32,11 @@ func (s *site) settle(v cluster.NodeView) error {
 	if v.Rollout.Exists() {
 		want["next"] = s.holder(v.Rollout.Value.Release)
 	}
-	return s.relink(want)
+	if err := s.relink(want); err != nil {
+		return err
+	}
+	s.flipped(v, applied)
+	return nil
 }
 
 // holder is the buffer that holds a release, nil when none does.
@@ -94,11 +101,19 @@ func (s *site) status(v cluster.NodeView) cluster.Status {
 		st.State = cluster.NodeJoining
 	case v.Active.Exists() && epoch != v.Active.Value.Epoch || !s.entered:
 		st.State = cluster.NodeSyncing
-	case r.Exists() && (r.Value.Buffer >= len(s.claims) || s.claims[r.Value.Buffer] != r.Value.Release):
+	case r.Exists() && !s.claimsFor(r.Value):
 		st.State = cluster.NodePreparing
 	}
 	if f := s.filling; f != nil {
 		st.Preparing = &cluster.Progress{Release: f.want.Manifest.ID(), Done: f.done.Load(), Total: f.total.Load()}
+	} else if s.vetting != nil {
+		st.Preparing = s.vetting
 	}
 	return st
+}
+
+// claimsFor reports whether the node claims what a rollout is about. Its buffer
+// may be one that there cannot be.
+func (s *site) claimsFor(r cluster.Rollout) bool {
+	return r.Buffer >= 0 && r.Buffer < len(s.claims) && s.claims[r.Buffer] == r.Release
 }

@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"relman/cluster"
 	"relman/objectstore"
 	"relman/release"
+	"relman/release/hook"
 )
 
 const (
@@ -38,16 +40,30 @@ type site struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	mu       sync.Mutex // held for moments: a swap waits for it
-	view     cluster.NodeView
-	seen     bool // view is of this boot
-	stopWork context.CancelCauseFunc
-	applied  state
-	swapped  time.Time
-	refusing bool
-	entered  bool  // the node's claims are in etcd, and are what this boot found
-	filling  *fill // under way
-	wake     chan struct{}
+	aside    *aside
+	variants *variants
+
+	mu        sync.Mutex // held for moments: a swap waits for it
+	view      cluster.NodeView
+	seen      bool // view is of this boot
+	stopWork  context.CancelCauseFunc
+	applied   state
+	swapped   time.Time
+	refusing  bool
+	entered   bool  // the node's claims are in etcd, and are what this boot found
+	filling   *fill // under way
+	heard     *heard
+	examining *buffer // nil for none
+
+	retained  []retained // the newest first
+	wasActive map[release.ID]bool
+	vetting   *cluster.Progress // of the operator's program, while it looks at a release
+	wake      chan struct{}
+
+	askMu sync.Mutex
+	asked *asking // guarded by askMu; nil when nothing is asked
+
+	unanswered time.Time // guarded by askMu: when a question was not answered last
 
 	roundErr   error         // how the worker's last round ended
 	roundEnded chan struct{} // closed when the one after that ends
@@ -60,17 +76,27 @@ type site struct {
 	member   int64              // revision of the membership that they go with
 	stored   state              // in state.json
 	links    map[string]*buffer // current, previous, next
-	trouble  *cluster.ErrorInfo // of the last attempt
+
+	remembered served             // in serving.json
+	trouble    *cluster.ErrorInfo // of the last attempt
+	vetted     map[passed]bool    // what the operator's program let pass
+	told       release.Epoch      // handed to tellFlips
+
+	flips chan hook.About // from the worker to tellFlips, the newest only
 }
 
 func newSite(name release.Site, a *Agent) *site {
 	s := &site{
 		name: name, front: NewFront(name), reg: a.reg, store: a.store, cfg: &a.cfg, metrics: a.metrics,
-		log:  a.cfg.Log.With("site", name),
-		wake: make(chan struct{}, 1), links: map[string]*buffer{},
+		log:       a.cfg.Log.With("site", name),
+		wasActive: map[release.ID]bool{},
+		wake:      make(chan struct{}, 1), links: map[string]*buffer{},
+		vetted: map[passed]bool{}, flips: make(chan hook.About, 1),
 		roundEnded: make(chan struct{}),
 	}
-	s.front.poke = s.poke
+	s.front.poke, s.front.catchUp, s.front.gate = s.poke, s.catchUpTo, a.gate
+	s.aside = a.aside
+	s.variants = newVariants(s.log, s.cfg, s.aside, s.poke)
 	return s
 }
 
@@ -88,10 +114,20 @@ func (s *site) run(ctx context.Context) {
 		return
 	}
 	var wg sync.WaitGroup
+	if !s.cfg.Plain {
+		wg.Go(func() { s.variants.run(ctx, s.disk.root) })
+	}
+	s.holdVariants()
 	wg.Go(func() { s.work(ctx) })
+	wg.Go(func() { s.tellFlips(ctx) })
 	wg.Go(func() {
 		for ctx.Err() == nil {
-			err := s.reg.Follow(ctx, s.name, s.see)
+			err := s.reg.Follow(ctx, s.name, func(v cluster.NodeView) {
+				if err := s.cfg.point("node.before-see"); err != nil {
+					s.log.Error("what is new is seen late", "error", err)
+				}
+				s.see(v)
+			})
 			if ctx.Err() == nil {
 				s.log.Warn("watch ended", "error", err)
 				sleep(ctx, backoffMin)
@@ -104,8 +140,19 @@ func (s *site) run(ctx context.Context) {
 // see takes what is new: it swaps first, and then has the worker look.
 func (s *site) see(v cluster.NodeView) {
 	s.mu.Lock()
+	s.take(v)
+	s.mu.Unlock()
+	s.poke()
+}
+
+// take is see, with the lock.
+func (s *site) take(v cluster.NodeView) {
 	old := s.view
+	v = s.newest(v)
 	s.view, s.seen = v, true
+	if old.Serving != v.Serving || !bytes.Equal(old.Secret, v.Secret) {
+		s.serveAs(v)
+	}
 	s.swap()
 	if old.Member.Mod != v.Member.Mod {
 		s.entered = false // whoever changed it may have taken the claims too
@@ -114,8 +161,34 @@ func (s *site) see(v cluster.NodeView) {
 	if !same && s.stopWork != nil {
 		s.stopWork(errNewView)
 	}
-	s.mu.Unlock()
-	s.poke()
+}
+
+// serveAs takes how the site is served. What does not fit is not obeyed.
+func (s *site) serveAs(v cluster.NodeView) {
+	serving := cluster.DefaultServing()
+	if v.Serving.Exists() {
+		if err := v.Serving.Value.Validate(); err != nil {
+			s.log.Error("the site is served as new sites are", "error", err)
+		} else {
+			serving = v.Serving.Value
+		}
+	}
+	s.front.Serve(serving, v.Secret)
+}
+
+// hold tells the front what the node has. It is called with the lock.
+func (s *site) hold() {
+	var rs []*Release
+	for _, b := range s.disk.bufs {
+		if b.open != nil && !b.damaged {
+			rs = append(rs, b.open)
+		}
+	}
+	var olds []*Release
+	for _, r := range s.retained {
+		olds = append(olds, r.rel)
+	}
+	s.front.Hold(rs, olds)
 }
 
 // poke has the worker look.
@@ -136,6 +209,11 @@ func (s *site) swap() {
 		a = cluster.Active{}
 	}
 	s.refusing = a.Epoch < s.applied.Epoch || a.Epoch == s.applied.Epoch && a.Release != s.applied.Release
+	// Also of a node that showed it before it was started, or swapped twice at once.
+	s.wasActive[a.Release] = true
+	if p := a.Previous; p != nil {
+		s.wasActive[p.Release] = true
+	}
 	if s.refusing || a.Epoch == 0 {
 		s.front.SetConfirmed(!s.refusing)
 		return

@@ -74,17 +74,27 @@ func (s *site) shows(epoch release.Epoch) bool {
 
 // enter makes the node count (T11), or makes its claims complete again. A node
 // that does not count yet first fetches what a rollout is about, so that it
-// never holds the rollout up.
+// never holds the rollout up. What has not passed the operator's program is not
+// claimed here either; what is active, or was just before, does not have to.
 func (s *site) enter(ctx context.Context, v cluster.NodeView) error {
-	if r := v.Rollout; r.Exists() && !s.claiming && !s.holds(r.Value.Release) {
-		if err := s.obtain(ctx, v, r.Value.Release, release.Digest{}, nil); err != nil {
+	if r := v.Rollout; r.Exists() && !s.claiming {
+		if !s.holds(r.Value.Release) {
+			if err := s.obtain(ctx, v, r.Value.Release, release.Digest{}, nil); err != nil {
+				return err
+			}
+		}
+		if err := s.vet(ctx, v, r.Value.Release); err != nil {
 			return err
 		}
 	}
 	for len(s.claims) < len(s.disk.bufs) {
 		s.claims = append(s.claims, "")
 	}
-	claims := due(v, s.claims, s.holds)
+	wanted := v
+	if r := v.Rollout; r.Exists() && !s.mayClaim(r.Value.Release) {
+		wanted.Rollout = cluster.Entry[cluster.Rollout]{} // its claim stays as it is
+	}
+	claims := due(wanted, s.claims, s.holds)
 	if !s.claiming || !slices.Equal(claims, s.claims) && !onlyRollout(v, claims, s.claims) {
 		s.known = false // until it is answered
 		if err := s.reg.Enter(ctx, v, claims); err != nil {
@@ -111,8 +121,8 @@ func onlyRollout(v cluster.NodeView, a, b []release.ID) bool {
 }
 
 // prepare gets the node ready for a rollout: it retracts what it claims for
-// the buffer (T4), fills a tree, and claims (T5). A release that the node
-// holds anyway is claimed at once.
+// the buffer (T4), fills a tree, has the operator's program look at it, and
+// claims (T5). A release that the node holds anyway needs no fill.
 func (s *site) prepare(ctx context.Context, v cluster.NodeView) error {
 	r := v.Rollout.Value
 	if !v.Rollout.Exists() || s.claims[r.Buffer] == r.Release {
@@ -122,6 +132,9 @@ func (s *site) prepare(ctx context.Context, v cluster.NodeView) error {
 		if err := s.obtain(ctx, v, r.Release, release.Digest{}, s.retract); err != nil {
 			return err
 		}
+	}
+	if err := s.vet(ctx, v, r.Release); err != nil {
+		return err
 	}
 	if err := s.cfg.point("node.before-claim"); err != nil {
 		return err

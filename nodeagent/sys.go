@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,8 +22,15 @@ func syncDir(root *os.Root, name string) error {
 // writeDurably replaces a small file. After a crash at any point the file is
 // the old one or the new one, and after it has returned it is the new one.
 func writeDurably(root *os.Root, name string, data []byte) error {
+	return writeDurablyAs(root, name, data, 0o644)
+}
+
+func writeDurablyAs(root *os.Root, name string, data []byte, perm fs.FileMode) error {
 	tmp := name + ".tmp"
-	f, err := root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err := root.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) { // its mode may be another
+		return err
+	}
+	f, err := root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
 	if err != nil {
 		return err
 	}
@@ -79,8 +87,15 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("another agent works in %s: %w", dir, err), f.Close())
+	// A program that another agent of this process is just starting has a copy
+	// of what was locked here before, for the moment until it runs.
+	for end := time.Now().Add(time.Second); ; time.Sleep(5 * time.Millisecond) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			return nil, errors.Join(fmt.Errorf("another agent works in %s: %w", dir, err), f.Close())
+		}
 	}
-	return f, nil
 }

@@ -236,13 +236,14 @@ func (s *site) repaired(ctx context.Context, h holdingNow) (ok bool, why string,
 		s.mu.Lock()
 		ended := s.roundEnded
 		same, damaged := h.buf.open == h.open, h.buf.damaged
+		known := s.examining != h.buf && !h.open.suspect.Load()
 		again := !same && h.buf.manifest == nil || !same && h.buf.id() != h.manifest.ID()
 		seen := s.seen
 		s.mu.Unlock()
 		switch {
 		case again:
 			return false, "it was given up for another release meanwhile", nil
-		case !same, !damaged && !h.open.suspect.Load(): // whole again, or at the second look
+		case !same, !damaged && known: // whole again, or at the second look
 			return true, "", nil
 		case !seen:
 			return false, "etcd has not been reached yet; it is repaired after that", nil

@@ -22,7 +22,7 @@ type visitor struct {
 	damaged     atomic.Bool // a file of what is shown is damaged
 }
 
-func visit(h http.Handler, s *shelf) *visitor {
+func newVisitor(h http.Handler, s *shelf) *visitor {
 	v := &visitor{stop: make(chan struct{}), ended: make(chan struct{})}
 	go func() {
 		defer close(v.ended)

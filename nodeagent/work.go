@@ -134,6 +134,7 @@ func (s *site) round(ctx context.Context, v cluster.NodeView) error {
 		}
 	}
 	s.trouble = nil
+	s.holdVariants()
 	err = s.settle(v)
 	s.report(ctx, v)
 	return err
