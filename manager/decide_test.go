@@ -128,6 +128,20 @@ func TestDecide_laggards(t *testing.T) {
 	}
 }
 
+// TestDecide_oneLaggard: one that is late alone may say all that it has to.
+func TestDecide_oneLaggard(t *testing.T) {
+	said := "verify hook: exit code 3: " + strings.Repeat("page ", 50) + "is broken"
+	v := siteView(rollout(rel(3), "req-3"), late, holds(2, rel(3), "web-1", "web-2"),
+		says("web-3", cluster.Status{State: cluster.NodePreparing, Error: &cluster.ErrorInfo{Class: "E_HOOK", Text: said}}))
+	if got := decide(v, now).(end).result.Error.Text; got != "2/3 ready (web-3: "+said+")" {
+		t.Errorf("error: %s", got)
+	}
+	says("web-3", cluster.Status{State: cluster.NodePreparing, Preparing: &cluster.Progress{Release: rel(3), Done: 9, Total: 9, Hook: "verify"}})(v)
+	if got := decide(v, now).(end).result.Error.Text; got != "2/3 ready (web-3: verify hook is running)" {
+		t.Errorf("error: %s", got)
+	}
+}
+
 // TestDecide_manyLaggards: a result names 20 nodes and stays below 4 KiB.
 func TestDecide_manyLaggards(t *testing.T) {
 	v := siteView(rollout(rel(3), "req-3"), late)

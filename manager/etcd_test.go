@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,6 +94,7 @@ type etcdWorld struct {
 	site     release.Site
 	managers []*Manager
 	won      chan Leadership
+	reports  atomic.Bool // nodes say what they show
 
 	mu                  sync.Mutex
 	lastClaim, lastFlip time.Time
@@ -100,6 +102,11 @@ type etcdWorld struct {
 }
 
 func newEtcdWorld(t testing.TB, nodes, managers int) *etcdWorld {
+	t.Helper()
+	return newEtcdWorldWith(t, nodes, managers, Config{})
+}
+
+func newEtcdWorldWith(t testing.TB, nodes, managers int, cfg Config) *etcdWorld {
 	t.Helper()
 	c := &etcdWorld{TB: t, client: dial(t), site: release.Site(clustertest.Name("www")), won: make(chan Leadership, 8)}
 	if err := c.client.CreateSite(t.Context(), c.site, cluster.DefaultPolicy()); err != nil {
@@ -109,7 +116,8 @@ func newEtcdWorld(t testing.TB, nodes, managers int) *etcdWorld {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	for i := range managers {
-		m := New(etcdCluster{dial(t), c.won}, Config{ID: fmt.Sprintf("m%d", i+1), LeaseTTL: 2 * time.Second})
+		cfg.ID, cfg.LeaseTTL = fmt.Sprintf("m%d", i+1), 2*time.Second
+		m := New(etcdCluster{dial(t), c.won}, cfg)
 		c.managers = append(c.managers, m)
 		wg.Go(func() { _ = m.Run(ctx) })
 	}
@@ -136,6 +144,12 @@ func dial(t testing.TB) *cluster.Client {
 // obey is a node without a disk: what it is to hold, it claims.
 func (c *etcdWorld) obey(ctx context.Context, n *cluster.Node, v cluster.NodeView) {
 	c.note(v.Active.Value.Epoch)
+	if c.reports.Load() {
+		st := cluster.Status{State: cluster.NodeServing, Release: v.Active.Value.Release, Epoch: v.Active.Value.Epoch}
+		if err := n.Report(ctx, c.site, st); err != nil && ctx.Err() == nil {
+			c.Errorf("node: %v", err)
+		}
+	}
 	if v.Member.Value != cluster.MemberIn {
 		return
 	}

@@ -281,6 +281,7 @@ func (f *fake) view(site release.Site) (*cluster.View, error) {
 		Policy:   read[cluster.Policy](f, cluster.ConfigKey(site)),
 		Freeze:   read[cluster.Freeze](f, cluster.FreezeKey(site)),
 		Roster:   read[cluster.Roster](f, cluster.RosterKey(site)),
+		Told:     read[uint64](f, cluster.ToldKey(site)),
 		Releases: map[release.ID]cluster.Entry[cluster.ReleaseRecord]{},
 		Verdicts: map[release.ID]string{},
 		Results:  map[cluster.RequestID]cluster.Result{},

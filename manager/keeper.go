@@ -22,6 +22,7 @@ type keeper struct {
 	log     *slog.Logger
 	site    release.Site
 	fence   cluster.Fence
+	seen    func(*cluster.View) // is shown every view, and does not wait
 
 	// owned by run
 	pause     backoff
@@ -36,6 +37,7 @@ func newKeeper(m *Manager, site release.Site, f cluster.Fence) *keeper {
 		log:     m.log.With("site", string(site)),
 		site:    site,
 		fence:   f,
+		seen:    func(*cluster.View) {},
 	}
 }
 
@@ -72,6 +74,7 @@ func (k *keeper) settle(ctx context.Context) (time.Time, error) {
 			return time.Time{}, err
 		}
 		k.metrics.observed(v)
+		k.seen(v)
 		a := decide(v, time.Now().UTC())
 		if w, ok := a.(wait); ok {
 			return w.until, k.trim(ctx, v)

@@ -13,7 +13,7 @@ import (
 // Bounds of what a result says of nodes, so that it stays a short value.
 const (
 	maxNamed  = 20 // nodes
-	maxReason = 90 // bytes of each node's reason
+	maxReason = 90 // bytes of each node's reason, when so many are named
 )
 
 // unready says why the rollout in flight cannot be flipped to: who is late and
@@ -61,8 +61,8 @@ func reasons(v *cluster.View, named []release.NodeID, all int) string {
 		return ""
 	}
 	var parts []string
-	for _, n := range named {
-		parts = append(parts, fmt.Sprintf("%s: %s", n, reason(v, n)))
+	for _, n := range named { // the fewer they are, the more each can say
+		parts = append(parts, fmt.Sprintf("%s: %s", n, shorten(reason(v, n), maxNamed*maxReason/len(named))))
 	}
 	if more := all - len(named); more > 0 {
 		parts = append(parts, fmt.Sprintf("and %d more", more))
@@ -81,7 +81,9 @@ func reason(v *cluster.View, n release.NodeID) string {
 	case !known:
 		return "no status yet"
 	case s.Error != nil:
-		return shorten(s.Error.Text)
+		return s.Error.Text
+	case p != nil && p.Hook != "":
+		return p.Hook + " hook is running"
 	case p != nil && p.Release == v.Rollout.Value.Release:
 		return fmt.Sprintf("fetched %.1f of %.1f MiB", mib(p.Done), mib(p.Total))
 	case p != nil:
@@ -89,17 +91,17 @@ func reason(v *cluster.View, n release.NodeID) string {
 	case v.Members[n].Value == cluster.MemberOut:
 		return "put out"
 	default:
-		return fmt.Sprintf("%s, has not begun", s.State)
+		return string(s.State) + ", has not begun"
 	}
 }
 
 func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
 // shorten cuts a node's own words to one short line.
-func shorten(s string) string {
+func shorten(s string, most int) string {
 	s = strings.Join(strings.Fields(s), " ")
-	if len(s) <= maxReason {
+	if len(s) <= most {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxReason], "") + "…"
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }

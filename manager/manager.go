@@ -13,6 +13,7 @@ import (
 	"relman/cluster"
 	"relman/objectstore"
 	"relman/release"
+	"relman/release/hook"
 )
 
 // Cluster is what a manager does with etcd. All methods are safe for
@@ -22,6 +23,8 @@ type Cluster interface {
 	// Changes calls changed for each site that something happened to, soon
 	// after it happened, until ctx ends. It may call it too often.
 	Changes(ctx context.Context, changed func(release.Site)) error
+	// History lists what was active, the newest first, at most limit epochs.
+	History(ctx context.Context, site release.Site, limit int) ([]cluster.Active, error)
 	// Campaign waits to be elected. Its error says that it was not.
 	Campaign(ctx context.Context, id string, ttl time.Duration) (Leadership, error)
 }
@@ -50,6 +53,12 @@ type Config struct {
 	SweepEvery time.Duration // between sweeps; 0: none
 	SweepGrace time.Duration // nothing younger goes
 	SweepKeep  int           // of each site, so many of the newest releases
+
+	// PostConverge is told of each epoch once all live nodes show it, or
+	// ConvergeWithin after the leader saw it; nil: none. It gets the changed
+	// paths when there is a Store.
+	PostConverge   *hook.Hook
+	ConvergeWithin time.Duration // default 60 s
 }
 
 // Defaults of Config.
@@ -80,7 +89,11 @@ func New(c Cluster, cfg Config) *Manager {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Manager{cluster: c, config: cfg, log: log, metrics: newMetrics()}
+	m := &Manager{cluster: c, config: cfg, log: log, metrics: newMetrics()}
+	if h := cfg.PostConverge; h != nil {
+		m.metrics.hasHook(h)
+	}
+	return m
 }
 
 // Leading reports whether this manager believes to lead.

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"relman/cluster"
+	"relman/release/hook"
 )
 
 // metrics are what one manager counts. What it sees of sites is shown only
@@ -23,6 +24,8 @@ type metrics struct {
 	sweeps     *prometheus.CounterVec
 	sweptBytes prometheus.Counter
 	sweptAt    prometheus.Gauge
+
+	hooks *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -49,7 +52,9 @@ func newMetrics() *metrics {
 
 		sweeps:     counter("relman_sweep_runs_total", "Sweeps of the store by this manager: done, failed, or busy when somebody else was at work.", "result"),
 		sweptBytes: prometheus.NewCounter(prometheus.CounterOpts{Name: "relman_sweep_deleted_bytes_total", Help: "Bytes that this manager's sweeps removed from the store."}),
-		sweptAt:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "relman_sweep_last_success_timestamp_seconds", Help: "When this manager swept the store last; 0: it has not."}),
+		hooks:      counter("relman_manager_hook_runs_total", "Runs of the operator's program by this manager: done or failed.", "hook", "result"),
+
+		sweptAt: prometheus.NewGauge(prometheus.GaugeOpts{Name: "relman_sweep_last_success_timestamp_seconds", Help: "When this manager swept the store last; 0: it has not."}),
 	}
 	for _, result := range []string{"done", "busy", "failed"} {
 		m.sweeps.WithLabelValues(result)
@@ -58,7 +63,24 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.leader, m.epoch, m.inFlight, m.nodes, m.flips, m.refusals, m.flip, m.rollout, m.sweeps, m.sweptBytes, m.sweptAt}
+	return []prometheus.Collector{m.leader, m.epoch, m.inFlight, m.nodes, m.flips, m.refusals, m.flip, m.rollout, m.sweeps, m.sweptBytes, m.sweptAt, m.hooks}
+}
+
+// hasHook shows a program's counts before its first run, so that the first
+// failure is seen as a change.
+func (m *metrics) hasHook(h *hook.Hook) {
+	for _, result := range []string{"done", "failed"} {
+		m.hooks.WithLabelValues(string(h.Kind), result)
+	}
+}
+
+// hookRan counts a run of a program.
+func (m *metrics) hookRan(h *hook.Hook, err error) {
+	result := "done"
+	if err != nil {
+		result = "failed"
+	}
+	m.hooks.WithLabelValues(string(h.Kind), result).Inc()
 }
 
 // The states of relman_nodes beside cluster.NodeState.

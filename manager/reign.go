@@ -93,6 +93,11 @@ func (r *reign) mark(ctx context.Context, site release.Site) {
 		wake = make(chan struct{}, 1)
 		r.wakes[site] = wake
 		k := newKeeper(r.Manager, site, r.leadership.Fence())
+		if r.config.PostConverge != nil {
+			c := newConverger(r.Manager, site, r.leadership.Fence())
+			k.seen = c.see
+			r.group.Go(func() error { return c.run(ctx) })
+		}
 		// Called by goroutines of the group, so that it is not at its end.
 		r.group.Go(func() error { return k.run(ctx, wake) })
 	}

@@ -188,10 +188,7 @@ func (s *Sweeper) owned(ctx context.Context, own *owner) (_ *Swept, err error) {
 			}
 			return own.hold(c)
 		})
-		if err != nil {
-			// What is missing or wrong was read.
-			own.loose = context.Cause(ctx) == nil && !moved(err) && !errors.Is(err, objectstore.ErrNotFound) && !errors.Is(err, objectstore.ErrCorrupt)
-		}
+		own.loose = out.Stats.Unanswered > 0
 		return out, err
 	}
 }

@@ -28,7 +28,12 @@ func (w *world) sweeper(work func(ctx context.Context, hold func(context.Context
 		if work == nil {
 			return objectstore.SweepStats{DeletedObjects: 3}, hold(ctx)
 		}
-		return objectstore.SweepStats{}, work(ctx, hold)
+		err := work(ctx, hold)
+		var stats objectstore.SweepStats
+		if errors.Is(err, objectstore.ErrUnavailable) {
+			stats.Unanswered = 1
+		}
+		return stats, err
 	}
 	return s
 }
@@ -187,6 +192,7 @@ func TestSweeper_ends(t *testing.T) {
 	for name, c := range map[string]struct {
 		work  func(stop func()) func(ctx context.Context, hold func(context.Context) error) error
 		after time.Duration // until publishers go on
+		left  bool          // until it is taken over
 	}{
 		"told to stop": {func(stop func()) func(context.Context, func(context.Context) error) error {
 			return func(ctx context.Context, hold func(context.Context) error) error {
@@ -196,12 +202,18 @@ func TestSweeper_ends(t *testing.T) {
 				}
 				return hold(ctx)
 			}
-		}, 0},
+		}, 0, false},
+		"told to stop when the store does not answer": {func(stop func()) func(context.Context, func(context.Context) error) error {
+			return func(context.Context, func(context.Context) error) error {
+				stop()
+				return fmt.Errorf("delete p: %w", objectstore.ErrUnavailable)
+			}
+		}, 0, true},
 		"the store does not answer": {func(func()) func(context.Context, func(context.Context) error) error {
 			return func(context.Context, func(context.Context) error) error {
 				return fmt.Errorf("delete p: %w", objectstore.ErrUnavailable)
 			}
-		}, sweepSettle},
+		}, sweepSettle, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
@@ -214,7 +226,7 @@ func TestSweeper_ends(t *testing.T) {
 				if took := time.Since(began); took != c.after {
 					t.Errorf("ended after %v, want %v", took, c.after)
 				}
-				if g := w.gc().Value; g.Phase != cluster.GCIdle {
+				if g := w.gc().Value; (g.Phase == cluster.GCSweep) != c.left {
 					t.Errorf("left as %+v", g)
 				}
 			})
