@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -15,6 +17,7 @@ import (
 	"relman/nodeagent"
 	"relman/objectstore"
 	"relman/release"
+	"relman/release/hook"
 )
 
 // agentOptions say how `relman agent` runs.
@@ -24,8 +27,19 @@ type agentOptions struct {
 	rate    int64  // bytes a second from the store at most; 0: no limit
 	node    nodeOptions
 
+	gate       gateOptions
+	drainDelay time.Duration // from saying that it is not ready to accepting nothing more
+
 	addr      string // of the sites
 	adminAddr string // of health and metrics
+}
+
+// gateOptions say when a node takes traffic, and what it answers with.
+type gateOptions struct {
+	fence       time.Duration
+	onPartition string
+	onStart     string
+	plain       bool
 }
 
 // nodeOptions say what a node is.
@@ -36,13 +50,16 @@ type nodeOptions struct {
 	dir   string
 	url   string // where others reach its sites; "" says it from the listener
 	admin string // where operators reach it; "" says it from the listener
+
+	verify   *hook.Hook // nil: none
+	postFlip *hook.Hook // nil: none
 }
 
 // runAgent runs a node until ctx ends. It needs neither etcd nor the store to
 // start: what is on its disk it serves at once.
 //
-// Stop order: it says that it is not ready, accepts nothing more, finishes the
-// requests in flight, ends its work, says goodbye to the cluster, and stops
+// Stop order: it says that it is not ready, goes on for the drain delay, accepts
+// nothing more, finishes the requests in flight, ends its work, says goodbye to the cluster, and stops
 // answering for its health at last.
 func runAgent(ctx context.Context, o agentOptions, log *slog.Logger) (err error) {
 	log = log.With("node", o.node.id)
@@ -67,11 +84,13 @@ func runAgent(ctx context.Context, o agentOptions, log *slog.Logger) (err error)
 	}
 	reg := newRegistry()
 	store := &clusterStore{info: client.Info, url: o.store, log: log}
-	n, err := newNode(client, objectstore.Limit(store, o.rate), o.node, sites, reg, log)
+	n, err := newNode(client, objectstore.Limit(store, o.rate), o.node, o.gate, sites, reg, log)
 	if err != nil {
 		return errors.Join(err, sites.Close(), admin.Close())
 	}
 	health := withMetrics(notReadyAfter(ctx.Done(), n.agent.AdminHandler()), reg)
+	ctx, cancel := after(ctx, o.drainDelay)
+	defer cancel()
 	parts.start(ctx, "health", func(ctx context.Context) error { return serveHTTP(ctx, admin, health, log) })
 	n.start(ctx, parts, log)
 	log.Info("agent runs", "sites", httpURL(sites.Addr()), "admin", httpURL(admin.Addr()), "dir", o.node.dir)
@@ -88,7 +107,7 @@ type node struct {
 }
 
 // newNode makes a node's agent; nothing runs yet.
-func newNode(client *cluster.Client, store objectstore.Store, o nodeOptions, sites net.Listener, reg prometheus.Registerer, log *slog.Logger) (*node, error) {
+func newNode(client *cluster.Client, store objectstore.Store, o nodeOptions, gate gateOptions, sites net.Listener, reg prometheus.Registerer, log *slog.Logger) (*node, error) {
 	if o.url == "" {
 		o.url = advertised(sites.Addr())
 	}
@@ -103,7 +122,13 @@ func newNode(client *cluster.Client, store objectstore.Store, o nodeOptions, sit
 		cluster.Join{Sites: o.sites, Group: o.group},
 	)
 	n.session.Succeed(b.before)
-	n.agent, err = nodeagent.New(nodeagent.Config{Dir: o.dir, Node: o.id, Sites: o.sites, Log: log}, n.session, store)
+	n.session.Vouch(cmp.Or(gate.fence, nodeagent.DefaultFence))
+	checkHooks(log, o.verify, o.postFlip)
+	n.agent, err = nodeagent.New(nodeagent.Config{
+		Dir: o.dir, Node: o.id, Sites: o.sites, Log: log, Verify: o.verify, PostFlip: o.postFlip,
+		Fence: gate.fence, OnPartition: nodeagent.OnPartition(gate.onPartition), OnStart: nodeagent.OnStart(gate.onStart),
+		Plain: gate.plain,
+	}, n.session, store)
 	if err == nil {
 		err = register(reg, n.agent.Collectors())
 	}
@@ -123,6 +148,19 @@ func (n *node) start(ctx context.Context, parts *stack, log *slog.Logger) {
 	parts.start(ctx, "sites of "+string(n.id), func(ctx context.Context) error {
 		return serveHTTP(ctx, n.sites, n.agent.Handler(), log)
 	})
+}
+
+// after is a context that ends some time after another one.
+func after(ctx context.Context, delay time.Duration) (context.Context, context.CancelFunc) {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(delay):
+		case <-late.Done():
+		}
+		cancel()
+	})
+	return late, func() { stop(); cancel() }
 }
 
 // notReadyAfter answers that the node is not ready once it stops: load

@@ -16,7 +16,7 @@ import (
 // askOptions say how to ask for a change of what is live, and how long to wait.
 type askOptions struct {
 	ifActive  string // REL that has to be active, "" for any
-	ifEpoch   int64  // epoch that has to be, -1 for any
+	ifEpoch   int64  // epoch that has to be, anyEpoch for any
 	queue     bool   // wait for a request that is under way
 	supersede bool   // replace it
 	wait      bool
@@ -24,7 +24,7 @@ type askOptions struct {
 }
 
 // anyEpoch is an ifEpoch that always holds.
-const anyEpoch = -1
+const anyEpoch = math.MinInt64
 
 func addAskFlags(cmd *cobra.Command, o *askOptions) {
 	addGuardFlags(cmd, o)
@@ -70,6 +70,9 @@ func (s *session) ground(ctx context.Context, o askOptions, u *ui) (*cluster.Vie
 // of v, so that what holds here holds then.
 func (s *session) guards(ctx context.Context, v *cluster.View, o askOptions) error {
 	now := v.Active.Value
+	if o.ifEpoch < 0 && o.ifEpoch != anyEpoch {
+		return usagef("--if-epoch %d: an epoch is a number from 1, 0 where nothing was ever active", o.ifEpoch)
+	}
 	if o.ifActive != "" {
 		want, err := s.resolve(ctx, v, o.ifActive)
 		if err != nil {

@@ -148,6 +148,28 @@ func TestConfig_reachesDaemons(t *testing.T) {
 	}
 }
 
+// TestConfig_hooks: a hook that cannot be meant is a usage error, wherever it
+// is configured.
+func TestConfig_hooks(t *testing.T) {
+	for _, c := range []struct {
+		file, env, command, says string
+	}{
+		{"agent:\n  hook-verify: check\n", "", "agent", `verify hook "check": give an absolute path`},
+		{"", "RELMAN_AGENT_HOOK_POST_FLIP=tell", "agent", `post-flip hook "tell": give an absolute path`},
+		{"agent:\n  hook-verify: /check\n  hook-timeout: 0s\n", "", "agent", "a time limit of 0s"},
+		{"", "RELMAN_MANAGER_HOOK_POST_CONVERGE=purge", "manager", `post-converge hook "purge": give an absolute path`},
+		{"manager:\n  hook-post-converge: /purge\n  hook-retries: -1\n", "", "manager", "-1 retries"},
+		{"manager:\n  hook-converge-within: 0s\n", "", "manager", "--hook-converge-within 0s"},
+	} {
+		t.Run(c.says, func(t *testing.T) {
+			configured(t, c.file, strings.Fields(c.env)...)
+			if code, _, errs := relman(t, c.command); code != exitUsage || !strings.Contains(errs, c.says) {
+				t.Errorf("exit %d %s", code, errs)
+			}
+		})
+	}
+}
+
 // TestConfig_wrong: what is wrong is said, and nothing is done.
 func TestConfig_wrong(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"relman/cluster"
@@ -13,67 +12,41 @@ import (
 
 // showing says which nodes show an epoch, or a later one.
 type showing struct {
-	done []release.NodeID
-	late []release.NodeID // live, entered, and not there yet
-	dead []release.NodeID // entered, and without a live session
-	skew time.Duration    // between the first and the last swap to this epoch
+	cluster.Showing
+	skew time.Duration // between the first and the last swap to this epoch
 }
 
 // shown looks which of the nodes that count show an epoch.
 func shown(v *cluster.View, epoch release.Epoch) showing {
-	var s showing
+	s := showing{Showing: v.Showing(epoch)}
 	var first, last time.Time
-	for _, n := range enteredNodes(v) {
+	for _, n := range s.Done {
 		st := v.Status[n]
-		_, live := v.Live[n]
-		switch {
-		case !live:
-			s.dead = append(s.dead, n)
-		case st.Epoch < epoch:
-			s.late = append(s.late, n)
-		default:
-			s.done = append(s.done, n)
-			if st.Epoch != epoch || st.Swapped.IsZero() {
-				continue
-			}
-			if first.IsZero() || st.Swapped.Before(first) {
-				first = st.Swapped
-			}
-			if st.Swapped.After(last) {
-				last = st.Swapped
-			}
+		if st.Epoch != epoch || st.Swapped.IsZero() {
+			continue
+		}
+		if first.IsZero() || st.Swapped.Before(first) {
+			first = st.Swapped
+		}
+		if st.Swapped.After(last) {
+			last = st.Swapped
 		}
 	}
 	s.skew = last.Sub(first)
 	return s
 }
 
-// enteredNodes are those with claims, sorted.
-func enteredNodes(v *cluster.View) []release.NodeID {
-	var nodes []release.NodeID
-	for _, c := range v.Claims {
-		nodes = append(nodes, c.Node)
-	}
-	slices.Sort(nodes)
-	return slices.Compact(nodes)
-}
-
 // of is how many have to show it: a node that is not live cannot.
-func (s showing) of() int { return len(s.done) + len(s.late) }
-
-// converged: every node that can show it does, and there is one that can.
-func (s showing) converged() bool {
-	return len(s.late) == 0 && (len(s.done) > 0 || len(s.dead) == 0)
-}
+func (s showing) of() int { return len(s.Done) + len(s.Late) }
 
 // text is "4/4 serving, skew 2.1 ms".
 func (s showing) text() string {
-	text := fmt.Sprintf("%d/%d serving", len(s.done), s.of())
-	if len(s.done) > 1 && len(s.late) == 0 {
+	text := fmt.Sprintf("%d/%d serving", len(s.Done), s.of())
+	if len(s.Done) > 1 && len(s.Late) == 0 {
 		text += fmt.Sprintf(", skew %.1f ms", millis(s.skew))
 	}
-	if len(s.dead) > 0 {
-		text += fmt.Sprintf(", not live: %s", some(s.dead))
+	if len(s.Dead) > 0 {
+		text += fmt.Sprintf(", not live: %s", some(s.Dead))
 	}
 	return text
 }
@@ -93,10 +66,10 @@ func (f *follower) toConvergence(ctx context.Context) error {
 	defer f.u.progress.end()
 	err := f.s.client.Follow(ctx, f.s.site, func(v *cluster.View) bool {
 		f.v, f.shows = v, shown(v, f.result.Epoch)
-		f.u.progress.set(int64(len(f.shows.done)), int64(f.shows.of()), f.shows.text()+lateText(v, f.shows.late))
-		return f.shows.converged()
+		f.u.progress.set(int64(len(f.shows.Done)), int64(f.shows.of()), f.shows.text()+lateText(v, f.shows.Late))
+		return f.shows.Converged()
 	})
-	f.out.Shown = &count{len(f.shows.done), f.shows.of()}
+	f.out.Shown = &count{len(f.shows.Done), f.shows.of()}
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
@@ -111,8 +84,8 @@ func (f *follower) toConvergence(ctx context.Context) error {
 
 // notConverged: the flip stands, some nodes do not show it yet.
 func (f *follower) notConverged(why string) *failure {
-	f.out.State, f.out.Nodes = stateLive, f.shows.late
-	text := fmt.Sprintf("%s: %s%s", why, f.shows.text(), lateText(f.v, f.shows.late))
+	f.out.State, f.out.Nodes = stateLive, f.shows.Late
+	text := fmt.Sprintf("%s: %s%s", why, f.shows.text(), lateText(f.v, f.shows.Late))
 	f.u.step("waiting", 0, text)
 	f.u.end("LIVE", f.liveText())
 	fail := &failure{code: exitNotConverged, class: classNotConverged, out: &f.out, text: fmt.Sprintf("%s is active at epoch %d, but %s", f.d.Release, f.result.Epoch, text)}

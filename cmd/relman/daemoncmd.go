@@ -14,8 +14,10 @@ import (
 
 	"relman/cluster"
 	"relman/manager"
+	"relman/nodeagent"
 	"relman/objectstore"
 	"relman/release"
+	"relman/release/hook"
 )
 
 // daemonEnv is what the commands that run for long need of the root command.
@@ -32,7 +34,8 @@ const agentGC = 50
 
 func newAgentCommand(env daemonEnv) *cobra.Command {
 	var o agentOptions
-	var id, group, rate string
+	var id, group, rate, verify, postFlip string
+	var hooks hookFlags
 	var sites []string
 	cmd := &cobra.Command{
 		Use:   "agent",
@@ -53,6 +56,12 @@ the store is away.`,
 			if o.rate, err = rateFlag(rate); err != nil {
 				return err
 			}
+			if o.node.verify, err = hooks.hook(hook.Verify, verify); err != nil {
+				return err
+			}
+			if o.node.postFlip, err = hooks.hook(hook.PostFlip, postFlip); err != nil {
+				return err
+			}
 			return runAgent(cmd.Context(), o, env.logger())
 		},
 	}
@@ -62,10 +71,18 @@ the store is away.`,
 	f.StringSliceVar(&sites, "sites", nil, "the sites that it serves (default: all)")
 	f.StringVar(&o.node.dir, "dir", "/var/lib/relman", "where it keeps releases")
 	f.StringVar(&rate, "prefetch-rate", "", "bytes a second that it takes from the store at most, such as 20MiB (default: no limit)")
+	f.DurationVar(&o.gate.fence, "fence", nodeagent.DefaultFence, "how long it vouches for itself while etcd does not answer: 1s to 1h")
+	f.StringVar(&o.gate.onPartition, "on-partition", string(nodeagent.Drain), "what it does when etcd has not answered for so long: drain (not ready, unless etcd is away for every node), stop (503) or serve")
+	f.StringVar(&o.gate.onStart, "on-start", string(nodeagent.ServeLast), "what it shows before it has heard of etcd: serve-last (what it showed last, not ready) or wait (503)")
+	f.BoolVar(&o.gate.plain, "no-variants", false, "neither make nor send compressed variants of text files: as where a proxy before it compresses")
+	f.DurationVar(&o.drainDelay, "drain-delay", 0, "how long it goes on after SIGTERM, saying that it is not ready: at least what the balancer takes to notice")
 	f.StringVar(&o.addr, "addr", ":8080", "where it serves the sites")
 	f.StringVar(&o.adminAddr, "admin-addr", ":9180", "where it answers /healthz, /readyz, /metrics and /v1/verify")
 	f.StringVar(&o.node.url, "advertise", "", "URL at which others reach its sites (default: from the host's name and --addr)")
 	f.StringVar(&o.node.admin, "advertise-admin", "", "URL at which operators reach --admin-addr (default: from the host's name and --admin-addr)")
+	f.StringVar(&verify, "hook-verify", "", "a program, by its absolute path, that a release has to pass before this node says that it is ready (default: none)")
+	f.StringVar(&postFlip, "hook-post-flip", "", "a program that is run after each swap (default: none)")
+	hooks.add(f)
 	return cmd
 }
 
@@ -123,6 +140,8 @@ func shortHostname() (string, error) {
 // newManagerCommand is `relman manager`.
 func newManagerCommand(env daemonEnv) *cobra.Command {
 	var o managerOptions
+	var hooks hookFlags
+	var postConverge string
 	cmd := &cobra.Command{
 		Use:   "manager",
 		Short: "Run a manager: of all that run, one leads and drives the rollouts",
@@ -150,6 +169,12 @@ func newManagerCommand(env daemonEnv) *cobra.Command {
 			if err := sweepFlags(o.sweepGrace, o.sweepKeep); err != nil {
 				return err
 			}
+			if o.convergeWithin <= 0 {
+				return usagef("--hook-converge-within %v: give a time to wait for", o.convergeWithin)
+			}
+			if o.postConverge, err = hooks.hook(hook.PostConverge, postConverge); err != nil {
+				return err
+			}
 			return runManager(cmd.Context(), o, env.logger())
 		},
 	}
@@ -168,6 +193,9 @@ func newManagerCommand(env daemonEnv) *cobra.Command {
 	f.DurationVar(&o.sweepEvery, "sweep-every", manager.DefaultSweepEvery, "how often the leader removes from the store what no release that is kept needs, see relman help sweep; 0: never")
 	f.DurationVar(&o.sweepGrace, "sweep-grace", manager.DefaultSweepGrace, "nothing younger goes")
 	f.IntVar(&o.sweepKeep, "sweep-keep", manager.DefaultSweepKeep, "of each site, so many of the newest releases stay")
+	f.StringVar(&postConverge, "hook-post-converge", "", "a program, by its absolute path, that the leader runs when all live nodes show a flip (default: none)")
+	f.DurationVar(&o.convergeWithin, "hook-converge-within", manager.DefaultConvergeWithin, "how long it waits for them")
+	hooks.add(f)
 	return cmd
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"relman/cluster"
 	etcdserver "relman/cluster/embedded"
+	"relman/cmd/front"
 	"relman/manager"
 	"relman/objectstore"
 	storeserver "relman/objectstore/embedded"
@@ -213,7 +214,7 @@ func (d *dev) startNodes(ctx context.Context) error {
 		log := d.log.With("node", id)
 		o := nodeOptions{id: id, group: release.DefaultGroup, dir: d.state.path("nodes", string(id)), admin: httpURL(admin.Addr())}
 		reg := prometheus.WrapRegistererWith(prometheus.Labels{"node": string(id)}, d.metrics)
-		n, err := newNode(d.client, d.store, o, l, reg, log)
+		n, err := newNode(d.client, d.store, o, gateOptions{}, l, reg, log)
 		if err != nil {
 			return errors.Join(err, l.Close(), admin.Close())
 		}
@@ -233,15 +234,15 @@ func (d *dev) startFront(ctx context.Context) error {
 		return err
 	}
 	d.up.Front = httpURL(l.Addr())
-	var nodes []frontNode
+	var nodes []front.Node
 	for i, n := range d.nodes {
 		u, err := url.Parse(d.up.Nodes[i])
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}
-		nodes = append(nodes, frontNode{url: u, ready: func() bool { ok, _ := n.agent.Ready(); return ok }})
+		nodes = append(nodes, front.Node{URL: u, Ready: func() bool { ok, _ := n.agent.Ready(); return ok }})
 	}
-	h := newFront(nodes, d.log)
+	h := front.New(nodes, d.log)
 	d.parts.start(ctx, "front", func(ctx context.Context) error { return serveHTTP(ctx, l, h, d.log) })
 	return nil
 }

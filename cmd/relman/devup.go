@@ -104,7 +104,7 @@ func (d *dev) announce(context.Context) error {
 	if len(d.options.sites) > 0 {
 		d.up.Site = d.options.sites[0]
 	}
-	if d.up.Etcd != devEtcdURL {
+	if d.up.Etcd != devEtcdURL && !d.options.freePorts {
 		remove, err := leaveDevPointer(devPointer{Etcd: d.up.Etcd, State: d.state.dir})
 		switch {
 		case err == nil:

@@ -13,6 +13,7 @@ import (
 func newFlipCommand(a *app) *cobra.Command {
 	var o askOptions
 	var message string
+	var hold bool
 	cmd := &cobra.Command{
 		Use:   "flip REL",
 		Short: "Make a release active",
@@ -31,12 +32,15 @@ func newFlipCommand(a *app) *cobra.Command {
 				if err != nil {
 					return stays(v, err, u)
 				}
-				return s.makeActive(ctx, v, s.desired(cluster.FlipTo, id, message, o), o, u)
+				d := s.desired(cluster.FlipTo, id, message, o)
+				d.Hold = hold
+				return s.makeActive(ctx, v, d, o, u)
 			})
 		},
 	}
 	addAskFlags(cmd, &o)
 	cmd.Flags().StringVarP(&message, "message", "m", "", "why; it stands in the history")
+	cmd.Flags().BoolVar(&hold, "no-flip", false, "have every node hold the release, and do not flip")
 	return cmd
 }
 

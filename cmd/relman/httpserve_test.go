@@ -61,7 +61,7 @@ func TestServeHTTP_finishes(t *testing.T) {
 
 func TestNotReadyAfter(t *testing.T) {
 	stops := make(chan struct{})
-	h := notReadyAfter(stops, status(http.StatusOK))
+	h := notReadyAfter(stops, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	ask := func(path string) int {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))

@@ -74,7 +74,7 @@ func (l *lab) withNodes(t *testing.T, n int) *lab {
 			t.Fatal(err)
 		}
 		id := release.NodeID(fmt.Sprintf("n%d", i+1))
-		node, err := newNode(l.client, l.store, nodeOptions{id: id, group: "main", dir: filepath.Join(t.TempDir(), "node")}, sites, newRegistry(), l.log)
+		node, err := newNode(l.client, l.store, nodeOptions{id: id, group: "main", dir: filepath.Join(t.TempDir(), "node")}, gateOptions{}, sites, newRegistry(), l.log)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,6 +18,7 @@ import (
 	"relman/manager"
 	"relman/objectstore"
 	storeserver "relman/objectstore/embedded"
+	"relman/release/hook"
 )
 
 // managerOptions say how `relman manager` runs.
@@ -37,6 +38,9 @@ type managerOptions struct {
 	sweepEvery time.Duration // 0: never
 	sweepGrace time.Duration
 	sweepKeep  int
+
+	postConverge   *hook.Hook // nil: none
+	convergeWithin time.Duration
 }
 
 // runManager runs a manager until ctx ends. Stop order: the API, the manager
@@ -78,9 +82,11 @@ func runManager(ctx context.Context, o managerOptions, log *slog.Logger) (err er
 	if own.Store != "" && info.Store == own.Store {
 		store.info = func(context.Context) (cluster.Info, error) { return own, nil }
 	}
+	checkHooks(log, o.postConverge)
 	m := manager.New(managerCluster{client}, manager.Config{
 		ID: o.id, Log: log,
 		Store: store.find, SweepEvery: o.sweepEvery, SweepGrace: o.sweepGrace, SweepKeep: o.sweepKeep,
+		PostConverge: o.postConverge, ConvergeWithin: o.convergeWithin,
 	})
 	parts.start(ctx, "manager", m.Run)
 	l, err := listen(ctx, o.addr)

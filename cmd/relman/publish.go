@@ -16,13 +16,18 @@ import (
 
 	"relman/cluster"
 	"relman/failpoint"
+	"relman/nodeagent"
+	"relman/nodeagent/siterules"
 	"relman/objectstore"
 	"relman/release"
 )
 
-// publishMemory is what the runtime tries to stay within: garbage is collected
-// earlier than usual, since frames and packs are large and short-lived.
-const publishMemory = 190 << 20
+// A publisher is short-lived: garbage is collected seldom, until it comes near
+// what the runtime tries to stay within. Frames and packs are large.
+const (
+	publishGC     = 400
+	publishMemory = 190 << 20
+)
 
 // publishOptions say what to publish and how.
 type publishOptions struct {
@@ -58,6 +63,7 @@ another request is under way, or comes first, this one ends with exit code 4.`,
 			} else if !info.IsDir() {
 				return usagef("%s is not a directory", o.dir)
 			}
+			debug.SetGCPercent(publishGC)
 			debug.SetMemoryLimit(publishMemory)
 			return a.change(cmd.Context(), func(ctx context.Context, s *session, u *ui) (outcome, error) {
 				return publish(ctx, s, o, u)
@@ -71,7 +77,7 @@ another request is under way, or comes first, this one ends with exit code 4.`,
 	f.BoolVar(&o.hold, "no-flip", false, "have every node hold the release, and do not flip")
 	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be uploaded, and change nothing")
 	f.BoolVar(&o.noCache, "no-cache", false, "read every file, also those that are as they were when they were last published from here")
-	f.BoolVar(&o.full, "full", false, "send everything, also what the active release has, as after a loss of objects")
+	f.BoolVar(&o.full, "full", false, "send everything, also what the active release has, and replace packs that are damaged: as after a loss of objects")
 	f.BoolVar(&o.scan.FollowSymlinks, "follow-symlinks", false, "take what symbolic links inside the build point to")
 	f.BoolVar(&o.scan.Secrets, "allow-secrets", false, "take what usually is a secret or a tool's own, such as .env and .git")
 	return cmd
@@ -205,16 +211,46 @@ func (p *publisher) look(ctx context.Context) (err error) {
 	defer cancel()
 	opened := make(chan error, 1)
 	go func() { opened <- p.open(octx) }()
-	if p.build, err = objectstore.Scan(ctx, p.o.dir, p.o.scan); err != nil {
+	if p.build, err = objectstore.Scan(ctx, p.o.dir, p.o.scan); err == nil {
+		err = p.checkRules(ctx)
+	}
+	if err != nil {
 		cancel()
 	}
 	return cmp.Or(err, <-opened)
+}
+
+// checkRules refuses a build whose _redirects or _headers the nodes would not
+// understand: nobody should find out from visitors.
+func (p *publisher) checkRules(ctx context.Context) error {
+	paths := make(map[string]bool, len(p.build.Files))
+	for _, f := range p.build.Files {
+		paths[f.Path] = true
+	}
+	if !paths[siterules.RedirectsFile] && !paths[siterules.HeadersFile] {
+		return nil
+	}
+	serving, err := p.s.client.Serving(ctx, p.s.site)
+	if err != nil {
+		return err
+	}
+	err = nodeagent.CheckRules(serving.Value, func(path string) bool { return paths[path] }, func(name string) ([]byte, error) {
+		if !paths[name] {
+			return nil, nil
+		}
+		return os.ReadFile(filepath.Join(p.o.dir, name))
+	})
+	if err != nil {
+		return fmt.Errorf("%w %s: %w", objectstore.ErrBuild, p.o.dir, err)
+	}
+	return nil
 }
 
 // open puts up the marker that keeps a sweep away, opens the store, and reads
 // the base: the release that is active. Nothing that was known of the store
 // before the marker stood is used.
 func (p *publisher) open(ctx context.Context) error {
+	p.saving.Wait() // of an upload before this one
 	if err := cmp.Or(p.mark(ctx), failpoint.Point("publish.after-mark")); err != nil {
 		return err
 	}
@@ -230,8 +266,13 @@ func (p *publisher) open(ctx context.Context) error {
 		if n.Sent > 0 {
 			text += ", sent " + bytesText(n.Sent)
 		}
+		if n.Files == n.AllFiles { // what is left is up to the store
+			p.u.progress.set(0, 0, text+", the rest is on its way to "+p.s.at)
+			return
+		}
 		p.u.progress.set(n.Bytes, n.AllBytes, text)
 	}}
+	p.objects.Distrust = p.o.full
 	if !p.o.noCache {
 		p.openCaches(gc)
 	}
@@ -242,6 +283,7 @@ func (p *publisher) open(ctx context.Context) error {
 			// The nodes hold it all the same, and this publish mends it for the
 			// next one.
 			p.s.log.Warn("what is active cannot be read back from the store: everything is uploaded", "release", a.Value.Release, "error", err)
+			p.objects.Distrust = true
 		case err != nil:
 			return fmt.Errorf("read what is active: %w", err)
 		default:

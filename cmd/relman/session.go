@@ -204,6 +204,8 @@ func (a *app) password() (name, password string, err error) {
 		name, password = before, after
 	}
 	switch file := a.cfg.PasswordFile; {
+	case name == "" && file != "":
+		return "", "", configError("password-file: whose password? name the etcd user with --user")
 	case name == "":
 		return "", "", nil // with a client certificate its CN is the user
 	case file != "":

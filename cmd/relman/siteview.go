@@ -67,7 +67,7 @@ func reportSite(v *cluster.View) statusReport {
 		r.Ready = &count{len(ready.Ready), len(ready.Ready) + len(ready.Late)}
 	}
 	s := shown(v, v.Active.Value.Epoch)
-	r.Shown = count{len(s.done), s.of()}
+	r.Shown = count{len(s.Done), s.of()}
 	return r
 }
 
@@ -82,7 +82,7 @@ func existing[T any](e cluster.Entry[T]) *T {
 // reportNodes lists all nodes that have to do with a site, by their ids.
 func reportNodes(v *cluster.View) []nodeReport {
 	claims, groups := map[release.NodeID][]string{}, map[release.NodeID]release.Group{}
-	nodes := enteredNodes(v)
+	nodes := v.EnteredNodes()
 	for n, j := range v.Joins {
 		nodes, groups[n] = append(nodes, n), j.Group
 	}

@@ -51,6 +51,9 @@ Exit code 10 says that something was damaged, also if a node has repaired it.
   relman verify --node web-1 --node web-2
   relman verify --node all`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("node") && len(nodes) == 0 {
+				return usagef("--node names no node; all is for every node")
+			}
 			if len(nodes) > 0 && len(args) > 0 {
 				return usagef("a node verifies all that it holds: name releases, or nodes")
 			}
@@ -144,8 +147,8 @@ func faultWord(f objectstore.Fault) string {
 // faultText names the object, what is wrong, and who needs it.
 func faultText(f objectstore.Fault) string {
 	text := f.Key
-	if len(f.What) > 0 {
-		text += ": " + some(f.What)
+	if what := some(f.What); what != "" {
+		text += ": " + what
 	}
 	var needs []string
 	for _, n := range f.Needs {
@@ -181,7 +184,7 @@ func (s *session) remedy(v *cluster.View, f objectstore.Fault) string {
 	case strings.HasPrefix(f.Key, "packs/") && !lost:
 		return remove + "put it back from a copy, or nothing: nodes fetch whole files where deltas are of no use"
 	case strings.HasPrefix(f.Key, "packs/"):
-		return remove + "put it back from a copy (its name is the SHA-256 of its bytes), or send all files of a build again with `relman publish DIR --full`"
+		return "send all files of a build again with `relman publish DIR --full`, or " + remove + "put it back from a copy (its name is the SHA-256 of its bytes)"
 	case active:
 		return remove + fmt.Sprintf("put %s back from a copy, or publish the build again: what the active release has is sent anew then", name)
 	}

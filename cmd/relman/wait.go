@@ -115,7 +115,7 @@ func reached(v *cluster.View, what string, id release.ID) bool {
 	case waitActive:
 		return active
 	default:
-		return active && shown(v, v.Active.Value.Epoch).converged()
+		return active && shown(v, v.Active.Value.Epoch).Converged()
 	}
 }
 
@@ -123,7 +123,7 @@ func reached(v *cluster.View, what string, id release.ID) bool {
 func progressOf(v *cluster.View, what string, id release.ID) (done, of int) {
 	if what == waitConverged && v.Active.Value.Release == id {
 		s := shown(v, v.Active.Value.Epoch)
-		return len(s.done), s.of()
+		return len(s.Done), s.of()
 	}
 	for k := range v.Policy.Value.Buffers {
 		done = max(done, len(v.Ready(k, id).Ready))

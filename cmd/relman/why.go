@@ -19,6 +19,8 @@ func laggardReason(v *cluster.View, n release.NodeID) string {
 		return "no status yet"
 	case s.Error != nil:
 		return s.Error.Text
+	case p != nil && p.Hook != "":
+		return p.Hook + " hook is running"
 	case p != nil && p.Release == v.Rollout.Value.Release:
 		return fmt.Sprintf("fetched %s of %s", bytesText(p.Done), bytesText(p.Total))
 	case p != nil:

@@ -1,4 +1,4 @@
-package main
+package front
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 // frontOf puts a front before handlers; a nil one is a node that is down.
 func frontOf(t *testing.T, ready func(i int) bool, nodes ...http.Handler) http.Handler {
 	t.Helper()
-	var list []frontNode
+	var list []Node
 	for i, h := range nodes {
 		s := httptest.NewServer(h)
 		if h == nil {
@@ -26,9 +26,9 @@ func frontOf(t *testing.T, ready func(i int) bool, nodes ...http.Handler) http.H
 		if err != nil {
 			t.Fatal(err)
 		}
-		list = append(list, frontNode{url: u, ready: func() bool { return ready(i) }})
+		list = append(list, Node{URL: u, Ready: func() bool { return ready(i) }})
 	}
-	return newFront(list, slog.New(slog.DiscardHandler))
+	return New(list, slog.New(slog.DiscardHandler))
 }
 
 func says(text string) http.Handler {

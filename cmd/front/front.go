@@ -1,4 +1,7 @@
-package main
+// Package front is a small load balancer: requests go to nodes in turn. `relman
+// dev` has one, and tests. It promises that a request is answered while some node
+// answers, and no more: who runs a site has a real one.
+package front
 
 import (
 	"context"
@@ -17,22 +20,22 @@ import (
 // front sends requests to the nodes in turn, as a load balancer does. A node
 // that is not ready is left out; one that refuses is followed by the next.
 type front struct {
-	nodes []frontNode
+	nodes []Node
 	next  atomic.Uint64
 	via   http.RoundTripper
 }
 
-// frontNode is one node behind the front.
-type frontNode struct {
-	url   *url.URL
-	ready func() bool
+// Node is one node behind the front.
+type Node struct {
+	URL   *url.URL
+	Ready func() bool // asked for every request
 }
 
-// newFront is the handler of the front.
-func newFront(nodes []frontNode, log *slog.Logger) http.Handler {
+// New is the handler of a front.
+func New(nodes []Node, log *slog.Logger) http.Handler {
 	f := &front{nodes: nodes, via: &http.Transport{
 		MaxIdleConnsPerHost:   64,
-		IdleConnTimeout:       idleTimeout,
+		IdleConnTimeout:       2 * time.Minute,
 		ResponseHeaderTimeout: 30 * time.Second,
 		DisableCompression:    true, // what a node says goes through as it is
 	}}
@@ -74,24 +77,24 @@ func (f *front) RoundTrip(r *http.Request) (*http.Response, error) {
 		if r.Context().Err() != nil {
 			return nil, err
 		}
-		refused = append(refused, fmt.Sprintf("%s: %v", n.url.Host, err))
+		refused = append(refused, fmt.Sprintf("%s: %v", n.URL.Host, err))
 	}
 	return nil, errors.New(strings.Join(refused, "; "))
 }
 
-func (f *front) try(r *http.Request, n frontNode) (*http.Response, error) {
+func (f *front) try(r *http.Request, n Node) (*http.Response, error) {
 	r = r.Clone(r.Context())
-	r.URL.Host = n.url.Host
+	r.URL.Host = n.URL.Host
 	return f.via.RoundTrip(r)
 }
 
 // inTurn lists the nodes from the next one on, those that are ready first.
-func (f *front) inTurn() []frontNode {
+func (f *front) inTurn() []Node {
 	first := f.next.Add(1)
-	var ready, others []frontNode
+	var ready, others []Node
 	for i := range f.nodes {
 		n := f.nodes[(first+uint64(i))%uint64(len(f.nodes))]
-		if n.ready() {
+		if n.Ready() {
 			ready = append(ready, n)
 		} else {
 			others = append(others, n)
