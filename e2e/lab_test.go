@@ -20,9 +20,12 @@ type lab struct {
 	store     string
 	env       []string // what every relman process gets
 	etcd      []*process
-	managers  map[string]*process
-	agents    map[string]*process
-	addrs     map[string]string // of the agents' sites
+
+	storeProcess *process
+	managers     map[string]*process
+	agents       map[string]*process
+	addrs        map[string]string // of the agents' sites
+	admins       map[string]string // and where they answer for themselves
 }
 
 // freePorts finds ports that nothing listens on. They are below those that the
@@ -55,7 +58,7 @@ func newLab(t testing.TB) *lab {
 // address that is.
 func newLabVia(t testing.TB, via func(addr string) string) *lab {
 	t.Helper()
-	l := &lab{dir: t.TempDir(), managers: map[string]*process{}, agents: map[string]*process{}, addrs: map[string]string{}}
+	l := &lab{dir: t.TempDir(), managers: map[string]*process{}, agents: map[string]*process{}, addrs: map[string]string{}, admins: map[string]string{}}
 	p := freePorts(t, 7)
 	var cluster, clients []string
 	for i := range 3 {
@@ -77,7 +80,7 @@ func newLabVia(t testing.TB, via func(addr string) string) *lab {
 		"RELMAN_ENDPOINTS=" + l.endpoints, "ETCDCTL_ENDPOINTS=" + l.endpoints,
 		"AWS_ACCESS_KEY_ID=lab", "AWS_SECRET_ACCESS_KEY=lab-secret-lab-secret",
 	}
-	start(t, "relman store", l.env, programs(t).relman, "store", filepath.Join(l.dir, "store"), "--addr", addr, "--bucket", "relman")
+	l.storeProcess = start(t, "relman store", l.env, programs(t).relman, "store", filepath.Join(l.dir, "store"), "--addr", addr, "--bucket", "relman")
 	eventually(t, 30*time.Second, "etcd and the store are up", func() error {
 		r := run(t, l.env, programs(t).relman, "admin", "site", "add", "www", "--store", l.store)
 		if r.code != 0 {
@@ -98,10 +101,11 @@ func (l *lab) manager(t testing.TB, id string) {
 func (l *lab) agent(t testing.TB, id string, env ...string) {
 	t.Helper()
 	if l.addrs[id] == "" {
-		l.addrs[id] = fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
+		p := freePorts(t, 2)
+		l.addrs[id], l.admins[id] = fmt.Sprintf("127.0.0.1:%d", p[0]), fmt.Sprintf("127.0.0.1:%d", p[1])
 	}
 	l.agents[id] = start(t, "agent "+id, append(env, l.env...), programs(t).relman, "agent", "--node-id", id,
-		"--dir", filepath.Join(l.dir, id), "--addr", l.addrs[id], "--admin-addr", "127.0.0.1:0")
+		"--dir", filepath.Join(l.dir, id), "--addr", l.addrs[id], "--admin-addr", l.admins[id])
 }
 
 // relman runs a command against the lab; it has to succeed.

@@ -183,7 +183,7 @@ func (r *relmanRun) depose(context.Context) error {
 }
 
 func (r *relmanRun) startAgent(ctx context.Context, node string) (*daemon, error) {
-	return r.relman(r.env, "agent", "--node-id", node, "--dir", filepath.Join(r.dir, node),
+	return r.relman(r.env, "agent", "--no-variants", "--node-id", node, "--dir", filepath.Join(r.dir, node),
 		"--addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0").start(ctx)
 }
 
