@@ -132,26 +132,6 @@ func (s *site) admit(ctx context.Context, h held) error {
 	return nil
 }
 
-// readLinks learns where the links point. Those to what is not verified go.
-func (s *site) readLinks() error {
-	for _, name := range []string{"current", "previous", "next"} {
-		target, err := s.disk.root.Readlink(name)
-		s.links[name] = &buffer{} // something else than any buffer
-		for _, b := range s.disk.bufs {
-			if err == nil && target == "buffers/"+b.name && b.open != nil {
-				s.links[name] = b
-			}
-		}
-	}
-	want := map[string]*buffer{"current": s.holder(s.applied.Release)}
-	for _, name := range []string{"previous", "next"} {
-		if b := s.links[name]; b.open != nil {
-			want[name] = b
-		}
-	}
-	return s.relink(want)
-}
-
 // close closes what is open; requests under way still end on it.
 func (s *site) close() error {
 	s.mu.Lock()

@@ -19,7 +19,8 @@ import (
 //	buffers/<k>.manifest     what tree k is, verified and durable; absent while
 //	                         the tree is not exactly that
 //	buffers/<k>.new          inodes drawn for tree k, not in place yet
-//	current previous next    links into buffers
+//	releases held current previous next active
+//	                         links to trees, for other web servers (see links.go)
 //	state.json               what was applied last
 //	variants/                files in other codings, by content (see variants)
 //
@@ -154,23 +155,4 @@ func (d *disk) openRelease(b *buffer, m *release.Manifest) (*Release, error) {
 		r.variants = d.variants
 	}
 	return r, err
-}
-
-// link makes a link of the site point to a buffer, or removes it when b is
-// nil. Readers see the old link or the new one, never none (but for nil).
-func (d *disk) link(name string, b *buffer) error {
-	if b == nil {
-		if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
-	}
-	tmp := name + ".tmp"
-	if err := d.root.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := d.root.Symlink("buffers/"+b.name, tmp); err != nil {
-		return err
-	}
-	return d.root.Rename(tmp, name)
 }

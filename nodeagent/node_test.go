@@ -266,19 +266,19 @@ func TestNode_life(t *testing.T) {
 	n.until("next", func() error { return expectTree(n.link("next"), r3.Manifest) })
 	n.etcd.rollback(t)
 	n.serves(r1)
-	n.until("no next", func() error {
-		if _, err := os.Lstat(filepath.Join(n.siteDir(), "next")); !os.IsNotExist(err) {
-			return fmt.Errorf("next: %w", err)
-		}
-		return nil
-	})
 	n.etcd.rollback(t)
 	n.serves(r2)
 	if st := n.status(); st.Epoch != 4 || time.Since(st.Swapped) > time.Minute || st.Error != nil {
 		t.Errorf("status %+v", st)
 	}
+	if err := expectTree(n.link("next"), r3.Manifest); err != nil {
+		t.Errorf("next is not what was prepared last: %v", err)
+	}
 	for i := range 4 {
-		n.rollOut(b.with("index.html", fmt.Sprint("more ", i)).without("d0/e0/f0"))
+		last := n.rollOut(b.with("index.html", fmt.Sprint("more ", i)).without("d0/e0/f0"))
+		for _, name := range []string{"current", "next"} {
+			n.until(name, func() error { return expectTree(n.link(name), last.Manifest) })
+		}
 	}
 	n.halt()
 	n.start()

@@ -2,10 +2,8 @@ package nodeagent
 
 import (
 	"context"
-	"fmt"
 
 	"relman/cluster"
-	"relman/release"
 )
 
 // settle writes down what is shown: first the epoch, so that a crash between
@@ -25,10 +23,15 @@ func (s *site) settle(v cluster.NodeView) error {
 	if err := s.remember(v); err != nil {
 		return err
 	}
-	want := map[string]*buffer{"current": s.holder(applied.Release)}
+	shown := s.holder(applied.Release)
+	want := map[string]*buffer{"current": shown, "active": shown}
 	if p := v.Active.Value.Previous; v.Active.Exists() && p != nil {
 		want["previous"] = s.holder(p.Release)
 	}
+	// What was prepared last stays so when it is flipped to: a server that has
+	// found something there opens it a moment later. That the rollout is gone can be
+	// heard before the flip that ended it, too.
+	want["next"] = s.links["next"]
 	if v.Rollout.Exists() {
 		want["next"] = s.holder(v.Rollout.Value.Release)
 	}
@@ -37,47 +40,6 @@ func (s *site) settle(v cluster.NodeView) error {
 	}
 	s.flipped(v, applied)
 	return nil
-}
-
-// holder is the buffer that holds a release, nil when none does.
-func (s *site) holder(id release.ID) *buffer {
-	for _, b := range s.disk.bufs {
-		if b.open != nil && b.id() == id {
-			return b
-		}
-	}
-	return nil
-}
-
-// relink points the links at buffers.
-func (s *site) relink(want map[string]*buffer) error {
-	changed := false
-	for _, name := range []string{"current", "previous", "next"} {
-		if b := want[name]; b != s.links[name] {
-			if err := s.disk.link(name, b); err != nil {
-				return fmt.Errorf("link %s: %w", name, err)
-			}
-			s.links[name], changed = b, true
-		}
-	}
-	if !changed {
-		return nil
-	}
-	if err := s.cfg.point("node.after-symlink"); err != nil {
-		return err
-	}
-	return syncDir(s.disk.root, ".")
-}
-
-// unlink removes the links to a buffer that is given up.
-func (s *site) unlink(b *buffer) error {
-	want := map[string]*buffer{}
-	for name, to := range s.links {
-		if to != b {
-			want[name] = to
-		}
-	}
-	return s.relink(want)
 }
 
 // report says how the site is doing. That it cannot be said is no reason to do

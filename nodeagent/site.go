@@ -70,12 +70,13 @@ type site struct {
 
 	// Owned by the worker, but for the fields of the buffers that say otherwise.
 	disk     *disk
-	claims   []release.ID       // in etcd, as far as is known
-	claiming bool               // etcd has claims of this node at all
-	known    bool               // nothing went wrong since the two were learned
-	member   int64              // revision of the membership that they go with
-	stored   state              // in state.json
-	links    map[string]*buffer // current, previous, next
+	claims   []release.ID           // in etcd, as far as is known
+	claiming bool                   // etcd has claims of this node at all
+	known    bool                   // nothing went wrong since the two were learned
+	member   int64                  // revision of the membership that they go with
+	stored   state                  // in state.json
+	links    map[string]*buffer     // current, active, previous, next
+	named    map[release.ID]*buffer // of releases that have a name in releases/
 
 	remembered served             // in serving.json
 	trouble    *cluster.ErrorInfo // of the last attempt
@@ -90,6 +91,7 @@ func newSite(name release.Site, a *Agent) *site {
 		name: name, front: NewFront(name), reg: a.reg, store: a.store, cfg: &a.cfg, metrics: a.metrics,
 		log:       a.cfg.Log.With("site", name),
 		wasActive: map[release.ID]bool{},
+		named:     map[release.ID]*buffer{},
 		wake:      make(chan struct{}, 1), links: map[string]*buffer{},
 		vetted: map[passed]bool{}, flips: make(chan hook.About, 1),
 		roundEnded: make(chan struct{}),
