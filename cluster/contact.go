@@ -56,8 +56,12 @@ func (s *sightings) pause(reread time.Duration) time.Duration {
 }
 
 // Vouch has the node ask etcd so often that it knows within a part of fence that
-// it is cut off. It is called before Follow.
-func (n *Node) Vouch(fence time.Duration) { n.seen.every.Store(int64(fence / 4)) }
+// it is cut off, and tell the leader how long that takes. It is called before
+// Follow and Run.
+func (n *Node) Vouch(fence time.Duration) {
+	n.fence = fence
+	n.seen.every.Store(int64(fence / 4))
+}
 
 // Contact is when, by Boottime, the last question began that etcd answered, 0
 // for never. It is counted from when it was asked: by the time of the answer,
@@ -74,7 +78,7 @@ type Peer struct {
 // those that follow a random name.
 func (n *Node) Peers(ctx context.Context, most int) ([]Peer, error) {
 	// Of each node some keys stand below the prefix, one of them is wanted.
-	limit := clientv3.WithLimit(int64(4 * (most + 1)))
+	limit := clientv3.WithLimit(int64(6 * (most + 1)))
 	from := nodesPrefix + string("0123456789abcdefghijklmnopqrstuvwxyz"[rand.IntN(36)])
 	end := clientv3.GetPrefixRangeEnd(nodesPrefix)
 	r, err := n.c.read(ctx, "look for other nodes",

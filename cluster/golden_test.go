@@ -22,7 +22,7 @@ func TestGolden_keysAndValues(t *testing.T) {
 		"/relman/v1/sites/www/ready/2/main/N1":    "-",
 		"/relman/v1/sites/www/members/N1":         "in",
 		"/relman/v1/sites/www/seq":                "2",
-		"/relman/v1/sites/www/config":             `{"min":"100%","prepare_deadline_s":600,"buffers":3}`,
+		"/relman/v1/sites/www/config":             `{"min":"50%","require_live":false,"prepare_deadline_s":600,"grace_s":60,"stragglers":"out","max_out":"20%","admission":"auto","fence_s":10,"buffers":3}`,
 		"/relman/v1/sites/www/roster":             `{"v":1,"why":"site created"}`,
 		"/relman/v1/sites/www/desired":            `{"request":"01REQ2","mode":"publish","release":"` + r2 + `","by":"ci@example","at":"2026-11-22T19:58:00Z"}`,
 		"/relman/v1/sites/www/releases/" + r2:     `{"manifest":"` + m2 + `","files":3,"bytes":12,"created":"2026-11-22T19:58:00Z","by":"ci@example","request":"01REQ"}`,
@@ -53,6 +53,10 @@ func TestGolden_keys(t *testing.T) {
 		VerdictKey("www", "000001-abc"):    "/relman/v1/sites/www/verdicts/000001-abc",
 		StatusKey("n1", "www"):             "/relman/v1/nodes/n1/status/www",
 		UploadKey("www", "01R"):            "/relman/v1/uploads/www/01R",
+		PinKey("www", "000001-abc"):        "/relman/v1/sites/www/pins/000001-abc",
+		CordonKey("www", "n1"):             "/relman/v1/sites/www/cordons/n1",
+		ApprovalKey("www", "n1"):           "/relman/v1/sites/www/approvals/n1",
+		LastKey("n1"):                      "/relman/v1/nodes/n1/last",
 		ClaimKey("www", 2, "canary", "n1"): "/relman/v1/sites/www/ready/2/canary/n1",
 	} {
 		if got != want {

@@ -90,6 +90,24 @@ func MembersPrefix(s release.Site) string { return SitePrefix(s) + "members/" }
 // MemberKey holds the bare Member state of one node.
 func MemberKey(s release.Site, n release.NodeID) string { return MembersPrefix(s) + string(n) }
 
+// CordonsPrefix is where operators say which nodes are to stay out, by node.
+func CordonsPrefix(s release.Site) string { return SitePrefix(s) + "cordons/" }
+
+// CordonKey holds a Cordon: while it exists the node does not count.
+func CordonKey(s release.Site, n release.NodeID) string { return CordonsPrefix(s) + string(n) }
+
+// ApprovalsPrefix is where operators approve of new nodes, by node.
+func ApprovalsPrefix(s release.Site) string { return SitePrefix(s) + "approvals/" }
+
+// ApprovalKey holds an Approval: a site whose policy wants one admits the node.
+func ApprovalKey(s release.Site, n release.NodeID) string { return ApprovalsPrefix(s) + string(n) }
+
+// PinsPrefix is where pins stand, by release.
+func PinsPrefix(s release.Site) string { return SitePrefix(s) + "pins/" }
+
+// PinKey holds the bare reason why a release is never swept.
+func PinKey(s release.Site, id release.ID) string { return PinsPrefix(s) + string(id) }
+
 // ReadyPrefix is where all claims of a site stand.
 func ReadyPrefix(s release.Site) string { return SitePrefix(s) + "ready/" }
 
@@ -109,6 +127,10 @@ func LiveKey(n release.NodeID) string { return nodesPrefix + string(n) + "/live"
 
 // JoinKey holds Join, create-only.
 func JoinKey(n release.NodeID) string { return nodesPrefix + string(n) + "/join" }
+
+// LastKey holds Last, which outlives the node's session; it is written with
+// every new one.
+func LastKey(n release.NodeID) string { return nodesPrefix + string(n) + "/last" }
 
 // StatusKey holds Status under the node's lease.
 func StatusKey(n release.NodeID, s release.Site) string {

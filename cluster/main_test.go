@@ -187,7 +187,7 @@ func (w *world) next(v *View) Active {
 	a := v.Active.Value
 	return Active{
 		Release: w.r2, Epoch: a.Epoch + 1, Buffer: 1, Previous: &Held{Release: a.Release, Buffer: a.Buffer}, Kind: Publish,
-		Flip: "01FLIP2", Manifest: record(2).Manifest, At: day, By: "ci@example", Request: "01REQ2", Quorum: Quorum{2, 2},
+		Flip: "01FLIP2", Manifest: record(2).Manifest, At: day, By: "ci@example", Request: "01REQ2", Quorum: Quorum{Members: 2, Claims: 2},
 	}
 }
 

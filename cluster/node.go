@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -22,7 +23,8 @@ type Node struct {
 	join Join
 	log  *slog.Logger
 
-	before string // a boot that is known to have ended; see Succeed
+	before string        // a boot that is known to have ended; see Succeed
+	fence  time.Duration // see Vouch
 
 	alive atomic.Bool
 	seen  sightings

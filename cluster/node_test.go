@@ -40,8 +40,10 @@ func TestNode_registersAndLeaves(t *testing.T) {
 	if n.Alive() {
 		t.Error("alive before it runs")
 	}
+	n.Vouch(12 * time.Second)
 	stop := w.runs(n.Run)
 	w.until("live", LiveKey(n.self.Node), there)
+	w.wantValue(LastKey(n.self.Node), `{"boot":"01BOOT","fence_ms":12000}`)
 	w.wantValue(LiveKey(n.self.Node), `{"boot":"01BOOT","addr":"http://127.0.0.1:1","version":"v1"}`)
 	w.wantValue(JoinKey(n.self.Node), `{"sites":["`+string(w.site)+`"],"group":"main"}`)
 	clustertest.Until(t, 5*time.Second, func() error {
@@ -61,6 +63,13 @@ func TestNode_registersAndLeaves(t *testing.T) {
 	w.until("live after the stop", LiveKey(n.self.Node), gone)
 	w.until("status after the stop", StatusKey(n.self.Node, w.site), gone)
 	w.until("join after the stop", JoinKey(n.self.Node), there)
+
+	before := w.view().Last[n.self.Node]
+	if before.Value.Fence() != 12*time.Second {
+		t.Errorf("the view has the fence %v", before.Value.Fence())
+	}
+	w.runs(w.newNode(name, "01BOOT").Run) // nothing but the revision tells the sessions apart
+	w.until("the next session", LastKey(n.self.Node), func(p Pair) bool { return p.Mod > before.Mod })
 }
 
 func TestNode_leaseRevoked(t *testing.T) {

@@ -118,7 +118,10 @@ func (n *Node) register(ctx context.Context, s *session) (revision int64, err er
 	t := Txn{
 		Name:   "register " + string(id),
 		Guards: []Guard{unchanged(LiveKey(id), modOf(live), ClassDuplicateNode)},
-		Ops:    []Op{put(LiveKey(id), n.live).leased()},
+		Ops: []Op{
+			put(LiveKey(id), n.live).leased(),
+			put(LastKey(id), Last{Boot: n.live.Boot, FenceMS: n.fence.Milliseconds()}),
+		},
 	}
 	switch {
 	case !join.Exists():

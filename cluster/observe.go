@@ -28,7 +28,10 @@ func (c *Client) Observe(ctx context.Context, site release.Site) (*View, error) 
 		clientv3.OpGet(ReleasesPrefix(site), clientv3.WithPrefix()),
 		clientv3.OpGet(VerdictsPrefix(site), clientv3.WithPrefix()),
 		clientv3.OpGet(ResultsPrefix(site), clientv3.WithPrefix()),
+		clientv3.OpGet(PinsPrefix(site), clientv3.WithPrefix()),
 		clientv3.OpGet(MembersPrefix(site), clientv3.WithPrefix()),
+		clientv3.OpGet(CordonsPrefix(site), clientv3.WithPrefix()),
+		clientv3.OpGet(ApprovalsPrefix(site), clientv3.WithPrefix()),
 		clientv3.OpGet(ReadyPrefix(site), clientv3.WithPrefix()),
 		clientv3.OpGet(nodesPrefix, clientv3.WithPrefix()),
 	)
@@ -59,8 +62,12 @@ func newView(site release.Site, revision int64) *View {
 		Releases: map[release.ID]Entry[ReleaseRecord]{},
 		Verdicts: map[release.ID]string{},
 		Results:  map[RequestID]Result{},
+		Pins:     map[release.ID]string{},
 		Members:  map[release.NodeID]Entry[Member]{},
+		Cordons:  map[release.NodeID]Entry[Cordon]{},
+		Approved: map[release.NodeID]bool{},
 		Joins:    map[release.NodeID]Join{},
+		Last:     map[release.NodeID]Entry[Last]{},
 		Live:     map[release.NodeID]Live{},
 		Status:   map[release.NodeID]Status{},
 	}
@@ -105,7 +112,9 @@ func (v *View) take(kv *mvccpb.KeyValue) error {
 			return err
 		}
 		v.Results[RequestID(rest)] = r
-	case "releases", "verdicts":
+	case "cordons", "approvals":
+		return v.takeWish(kind, rest, kv)
+	case "releases", "verdicts", "pins":
 		return v.takeRelease(kind, rest, kv)
 	}
 	return nil
@@ -116,8 +125,12 @@ func (v *View) takeRelease(kind, rest string, kv *mvccpb.KeyValue) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", kv.Key, err)
 	}
-	if kind == "verdicts" {
+	switch kind {
+	case "verdicts":
 		v.Verdicts[id] = string(kv.Value)
+		return nil
+	case "pins":
+		v.Pins[id] = string(kv.Value)
 		return nil
 	}
 	var e Entry[ReleaseRecord]
@@ -165,8 +178,8 @@ func (v *View) takeMember(rest string, kv *mvccpb.KeyValue) error {
 
 func memberEntry(kv *mvccpb.KeyValue) (Entry[Member], error) {
 	m := Member(kv.Value)
-	if m != MemberIn && m != MemberOut {
-		return Entry[Member]{}, fmt.Errorf("read %s: %q is neither %q nor %q", kv.Key, m, MemberIn, MemberOut)
+	if m != MemberIn && m != MemberDrain && m != MemberOut {
+		return Entry[Member]{}, fmt.Errorf("read %s: %q is none of %q, %q and %q", kv.Key, m, MemberIn, MemberDrain, MemberOut)
 	}
 	return Entry[Member]{Value: m, Mod: kv.ModRevision, Create: kv.CreateRevision}, nil
 }
@@ -184,6 +197,8 @@ func (v *View) takeNode(rest string, kv *mvccpb.KeyValue) error {
 		decodeInto(kv, v.Live, n)
 	case "join":
 		decodeInto(kv, v.Joins, n)
+	case "last":
+		v.Last[n] = lastEntry(kv)
 	case "status/" + string(v.Site):
 		decodeInto(kv, v.Status, n)
 	}
@@ -208,6 +223,11 @@ func (v *View) arrange() {
 	for n := range v.Status {
 		if _, ok := v.Joins[n]; !ok {
 			delete(v.Status, n)
+		}
+	}
+	for n := range v.Last {
+		if _, ok := v.Joins[n]; !ok {
+			delete(v.Last, n)
 		}
 	}
 }

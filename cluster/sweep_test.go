@@ -60,7 +60,7 @@ func TestBeginUpload_waitsForASweep(t *testing.T) {
 	if err := await(t, "the marker", done); err != nil {
 		t.Fatal(err)
 	}
-	if m.GC != w.gc() || m.GC.Value.Phase != GCIdle || m.Active != w.view().Active || len(waits) != 0 {
+	if m.GC != w.gc() || m.GC.Value.Phase != GCIdle || m.Active.Mod != w.view().Active.Mod || len(waits) != 0 {
 		t.Errorf("marker %+v, told %d times more", m, len(waits))
 	}
 	if _, err := w.c.Register(t.Context(), m, build); err != nil {

@@ -99,6 +99,7 @@ func Request(v *View, d Desired) Txn {
 	if !v.Done() {
 		d.Replaces = replaced(v)
 	}
+	d = d.seen(v)
 	t := Txn{
 		Name: fmt.Sprintf("ask for %s of %s", d.Mode, v.Site),
 		Guards: []Guard{
@@ -111,8 +112,8 @@ func Request(v *View, d Desired) Txn {
 		t.Name += " " + string(d.Release)
 		t.Guards = append(t.Guards,
 			present(ReleaseKey(v.Site, d.Release), ClassReleaseGone),
-			absent(VerdictKey(v.Site, d.Release), ClassYanked),
-			freezeGuard(v, d.Mode),
+			verdictGuard(v, d),
+			freezeGuard(v, d),
 		)
 	}
 	return t.markLast()
@@ -152,12 +153,23 @@ func openGuard(v *View) Guard {
 	return absent(ResultKey(v.Site, v.Desired.Value.Request), ClassConflict)
 }
 
-// freezeGuard: no freeze, or for a rollback the very freeze that allows it.
-func freezeGuard(v *View, mode Kind) Guard {
-	if mode == Rollback && v.Freeze.Exists() && v.Freeze.Value.AllowRollback {
+// freezeGuard: no freeze, or the very one that does not forbid what is asked
+// for: it allows rollbacks, or is overridden.
+func freezeGuard(v *View, d Desired) Guard {
+	if v.Freeze.Exists() && !v.Frozen(d) {
 		return unchanged(FreezeKey(v.Site), v.Freeze.Mod, ClassFrozen)
 	}
 	return absent(FreezeKey(v.Site), ClassFrozen)
+}
+
+// verdictGuard: no verdict on what is asked for, or the very one that is
+// overridden.
+func verdictGuard(v *View, d Desired) Guard {
+	key := VerdictKey(v.Site, d.Release)
+	if verdict, ok := v.Verdicts[d.Release]; ok && v.Judged(d) == "" {
+		return valueIs(key, verdict, ClassYanked)
+	}
+	return absent(key, ClassYanked)
 }
 
 // StartRollout is T3: tells every node to fill a buffer. A rollout that v shows
@@ -173,8 +185,8 @@ func StartRollout(f Fence, v *View, r Rollout) Txn {
 			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
 			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
 			unchanged(ConfigKey(v.Site), v.Policy.Mod, ClassPolicyChanged),
-			freezeGuard(v, d.Mode),
-			absent(VerdictKey(v.Site, r.Release), ClassYanked),
+			freezeGuard(v, d),
+			verdictGuard(v, d),
 		},
 		Ops: supersede(v, r.Started),
 	}
@@ -214,8 +226,8 @@ func Flip(f Fence, v *View, a Active) Txn {
 			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
 			unchanged(DesiredKey(v.Site), v.Desired.Mod, ClassConflict),
 			openGuard(v),
-			freezeGuard(v, d.Mode),
-			absent(VerdictKey(v.Site, a.Release), ClassYanked),
+			freezeGuard(v, d),
+			verdictGuard(v, d),
 			created(ReleaseKey(v.Site, a.Release), rec.Create, ClassReleaseGone),
 			unchanged(ConfigKey(v.Site), v.Policy.Mod, ClassPolicyChanged),
 			unchanged(RosterKey(v.Site), v.Roster.Mod, ClassRosterChanged),
@@ -223,6 +235,7 @@ func Flip(f Fence, v *View, a Active) Txn {
 		},
 		Ops: supersede(v, a.At),
 	}
+	t.Guards = append(t.Guards, v.liveGuards(a.Buffer, a.Release)...)
 	history := put(HistoryKey(v.Site, a.Epoch), a)
 	t.Ops = append(t.Ops,
 		remove(RolloutKey(v.Site)),
@@ -264,18 +277,25 @@ func End(f Fence, v *View, r Result) Txn {
 	return t.markLast()
 }
 
-// Admit is T10: a live node that asked to join becomes a member.
+// Admit is T10: a live node that asked to join becomes a member, or one that was
+// put out becomes one again.
 func Admit(f Fence, v *View, n release.NodeID) Txn {
-	return Txn{
+	t := Txn{
 		Name: fmt.Sprintf("admit %s to %s", n, v.Site),
 		Guards: []Guard{
 			f.guard(),
 			unchanged(MemberKey(v.Site, n), v.Members[n].Mod, ClassConflict),
+			unchanged(ConfigKey(v.Site), v.Policy.Mod, ClassPolicyChanged),
+			absent(CordonKey(v.Site, n), ClassConflict),
 			present(LiveKey(n), ClassNotLive),
 			present(JoinKey(n), ClassNotLive),
 		},
 		Ops: []Op{putBare(MemberKey(v.Site, n), string(MemberIn))},
 	}
+	if v.Policy.Value.Admission == AdmitApproved && !v.Members[n].Exists() {
+		t.Guards = append(t.Guards, present(ApprovalKey(v.Site, n), ClassNotMember))
+	}
+	return t
 }
 
 // TrimHistory removes what is older than the last `keep` epochs and the

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,15 +21,18 @@ type breach struct {
 	class Class
 }
 
-// txnTests has a row for each transaction: how it is made from a world, what it
-// leaves behind, and one breach at least for each of its guards.
-var txnTests = []struct {
+// txnTest is one transaction: how it is made from a world, what it leaves
+// behind, and one breach at least for each of its guards.
+type txnTest struct {
 	name     string
 	prepare  func(w *world) // before the view is read
 	make     func(w *world) Txn
 	check    func(w *world, rev int64)
 	breaches []breach
-}{
+}
+
+// txnTests has a row for each transaction.
+var txnTests = []txnTest{
 	{
 		name: "T0 create site",
 		make: func(w *world) Txn {
@@ -314,6 +318,8 @@ var txnTests = []struct {
 		breaches: []breach{
 			{"another manager leads", func(w *world) { w.anew(w.fence.Key) }, ClassNotLeader},
 			{"put out", func(w *world) { w.put(MemberKey(w.site, w.nodes[0].Node), "out") }, ClassConflict},
+			{"the policy changed", func(w *world) { w.again(ConfigKey(w.site)) }, ClassPolicyChanged},
+			{"cordoned", func(w *world) { w.put(CordonKey(w.site, w.nodes[0].Node), "{}") }, ClassConflict},
 			{"dead", func(w *world) { w.del(LiveKey(w.nodes[0].Node)) }, ClassNotLive},
 			{"never joined", func(w *world) { w.del(JoinKey(w.nodes[0].Node)) }, ClassNotLive},
 		},
@@ -414,7 +420,7 @@ func flipBreaches(frozen Class, freeze func(w *world)) []breach {
 // Every guard of every transaction is the one that refuses, in some breach.
 func TestTxn_eachGuardMatters(t *testing.T) {
 	c := dial(t)
-	for _, tt := range txnTests {
+	for _, tt := range slices.Concat(txnTests, rosterTests) {
 		ready := func(t *testing.T) (*world, Txn) {
 			t.Helper()
 			w := newWorld(t, c)

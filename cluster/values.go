@@ -69,6 +69,7 @@ type Active struct {
 	By       string         `json:"by"`
 	Message  string         `json:"message,omitempty"`
 	Request  RequestID      `json:"request"`
+	Override []Override     `json:"override,omitempty"` // the rules that it was to get past
 	Quorum   Quorum         `json:"quorum"`
 }
 
@@ -77,6 +78,10 @@ type Active struct {
 type Quorum struct {
 	Members int `json:"members"` // that counted
 	Claims  int `json:"claims"`  // that held the release
+	// Need is how many of the registered ones had to hold it, and Without are
+	// those that did not count: out or draining, at most 20.
+	Need    int              `json:"need,omitempty"`
+	Without []release.NodeID `json:"without,omitempty"`
 }
 
 // Rollout is the work between a request and its flip.
@@ -101,6 +106,15 @@ type Desired struct {
 	// PrepareSeconds is how long the rollout may take, when that is less than
 	// the policy allows; 0 leaves it to the policy.
 	PrepareSeconds int `json:"prepare_s,omitempty"`
+	// Require is how many nodes have to hold the release, if that is more than
+	// the policy wants: "all", "3" or "75%". With OverrideRequire it stands in the
+	// place of what the policy wants.
+	Require  string     `json:"require,omitempty"`
+	Override []Override `json:"override,omitempty"`
+	// OverFreeze is the revision of the freeze, and OverVerdict the verdict, that
+	// are overridden: set by Request.
+	OverFreeze  int64  `json:"over_freeze,omitempty"`
+	OverVerdict string `json:"over_verdict,omitempty"`
 	// Replaces are the requests that were still under way and end with this
 	// one: set by Request.
 	Replaces []RequestID `json:"replaces,omitempty"`
@@ -108,6 +122,9 @@ type Desired struct {
 	At       time.Time   `json:"at"`
 	Message  string      `json:"message,omitempty"`
 }
+
+// Overrides reports whether a request is to get past a rule.
+func (d Desired) Overrides(o Override) bool { return slices.Contains(d.Override, o) }
 
 // State is how a request ended.
 type State string
@@ -160,6 +177,8 @@ type Freeze struct {
 	Reason        string    `json:"reason"`
 	At            time.Time `json:"at"`
 	AllowRollback bool      `json:"allow_rollback"`
+	// Until is when the leader ends it; zero: it stands until somebody does.
+	Until time.Time `json:"until,omitzero"`
 }
 
 // Roster changes whenever a claim leaves without its own node: a flip compares
@@ -174,8 +193,9 @@ type Member string
 
 // The states of a member.
 const (
-	MemberIn  Member = "in"
-	MemberOut Member = "out"
+	MemberIn    Member = "in"
+	MemberDrain Member = "drain" // it counts, is not ready, and is out once it has said so
+	MemberOut   Member = "out"   // it does not count, and follows what is active
 )
 
 // Join is what a node asks for when it first appears.

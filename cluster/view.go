@@ -43,12 +43,16 @@ type View struct {
 	Releases map[release.ID]Entry[ReleaseRecord]
 	Verdicts map[release.ID]string
 	Results  map[RequestID]Result
+	Pins     map[release.ID]string // why each is never swept
 	Members  map[release.NodeID]Entry[Member]
+	Cordons  map[release.NodeID]Entry[Cordon]
+	Approved map[release.NodeID]bool
 	Claims   []Claim // sorted by buffer, group, node
 
 	// Nodes that name this site, or none, in their join.
 	Joins  map[release.NodeID]Join
 	Live   map[release.NodeID]Live
+	Last   map[release.NodeID]Entry[Last] // of their sessions, also when they have ended
 	Status map[release.NodeID]Status
 }
 
@@ -83,13 +87,6 @@ func (v *View) Ready(buffer int, id release.ID) Readiness {
 		}
 	}
 	return r
-}
-
-// Enough reports whether a readiness allows a flip: nobody late, and at least
-// as many ready as the policy wants of the registered members.
-func (v *View) Enough(r Readiness) bool {
-	need, err := v.Policy.Value.Need(v.Entered())
-	return err == nil && len(r.Late) == 0 && len(r.Ready) >= need
 }
 
 // Entered counts the members that have entered: those with claims.
@@ -143,10 +140,15 @@ func (v *View) EnteredNodes() []release.NodeID {
 }
 
 // HeldBy finds a buffer in which enough nodes hold the release and none lacks
-// it: a flip to it needs no preparation.
+// it: a flip to it needs no preparation. What was asked for last counts, if it is
+// about this release.
 func (v *View) HeldBy(id release.ID) (Readiness, bool) {
+	d := v.Desired.Value
+	if d.Release != id {
+		d = Desired{}
+	}
 	for k := range v.Policy.Value.Buffers {
-		if r := v.Ready(k, id); v.Enough(r) {
+		if r := v.Ready(k, id); v.EnoughFor(r, d) {
 			return r, true
 		}
 	}

@@ -28,7 +28,7 @@ func TestEtcd(t *testing.T) {
 	c.depose()
 	second := c.publish()
 	v := c.view()
-	if a := v.Active.Value; a.Release != second || a.Epoch != 2 || a.Quorum != (cluster.Quorum{Members: 4, Claims: 4}) || a.Previous.Release != first {
+	if a := v.Active.Value; a.Release != second || a.Epoch != 2 || a.Quorum.Members != 4 || a.Quorum.Claims != 4 || a.Previous.Release != first {
 		t.Errorf("active: %+v", a)
 	}
 	c.ask(v, cluster.Desired{Mode: cluster.Rollback, Release: first, Request: cluster.NewRequestID()})
