@@ -52,6 +52,7 @@ const (
 	ClassNoRelease      Class = "E_NO_RELEASE"
 	ClassAborted        Class = "E_ABORTED"
 	ClassSuperseded     Class = "E_SUPERSEDED"
+	ClassHook           Class = "E_HOOK"
 )
 
 // Refusal says that a transaction changed nothing, and which guard stopped it.

@@ -225,6 +225,8 @@ const (
 	NodeServing   NodeState = "serving"   // shows the active release
 	NodePreparing NodeState = "preparing" // serving, and filling its back buffer
 	NodeRefusing  NodeState = "refusing"  // etcd's epoch went back: serving what it has
+	NodeDraining  NodeState = "draining"  // not ready, and about to be out
+	NodeOut       NodeState = "out"       // does not count; follows what is active
 )
 
 // Status is what a node says of itself for one site.
@@ -235,6 +237,9 @@ type Status struct {
 	Swapped   time.Time     `json:"swapped,omitzero"`  // when it applied that epoch, by its own clock
 	Preparing *Progress     `json:"preparing,omitempty"`
 	Error     *ErrorInfo    `json:"error,omitempty"`
+	// Drained is the revision of the member entry that drains the node, once it
+	// takes no traffic any more.
+	Drained int64 `json:"drained,omitempty"`
 }
 
 // Progress of a fill, in bytes; or of what comes after it.

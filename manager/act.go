@@ -10,6 +10,7 @@ import (
 
 	"relman/cluster"
 	"relman/failpoint"
+	"relman/release"
 )
 
 // step is one transaction of an action and what is said of it once it has
@@ -28,6 +29,23 @@ func (a admit) steps(f cluster.Fence, v *cluster.View) []step {
 		all = append(all, step{cluster.Admit(f, v, n), "node admitted", []slog.Attr{slog.String("node", string(n))}})
 	}
 	return all
+}
+
+func (a drain) steps(f cluster.Fence, v *cluster.View) []step {
+	return []step{{cluster.Drain(f, v, a.nodes, a.why), "nodes drain", rosterAttrs(a.nodes, a.why)}}
+}
+
+func (a out) steps(f cluster.Fence, v *cluster.View) []step {
+	return []step{{cluster.Out(f, v, a.nodes, a.why), "nodes put out", rosterAttrs(a.nodes, a.why)}}
+}
+
+func rosterAttrs(nodes []release.NodeID, why string) []slog.Attr {
+	return []slog.Attr{slog.Any("nodes", nodes), slog.String("why", why)}
+}
+
+func (thaw) steps(f cluster.Fence, v *cluster.View) []step {
+	z := v.Freeze.Value
+	return []step{{cluster.Thaw(f, v), "freeze ended", []slog.Attr{slog.String("by", z.By), slog.Time("until", z.Until)}}}
 }
 
 func (a start) steps(f cluster.Fence, v *cluster.View) []step {

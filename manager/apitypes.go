@@ -197,7 +197,8 @@ func rolloutDetail(v *cluster.View) RolloutDetail {
 		Ready:   []release.NodeID{},
 		Late:    []Laggard{},
 	}
-	d.Need, _ = v.Policy.Value.Need(v.Entered())
+	bar, _ := v.Bar(v.Desired.Value)
+	d.Need = bar.Need
 	if d.Rollout == nil {
 		return d
 	}

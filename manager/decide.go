@@ -2,7 +2,6 @@ package manager
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"relman/cluster"
@@ -33,24 +32,31 @@ type (
 // admitAtOnce bounds how long a flip can wait for admissions.
 const admitAtOnce = 32
 
-// decide says what to do next about a site, from one revision of its state and
-// the time. What ends a request comes first, so that neither a flip nor an
-// answer waits for nodes that join; a rollout starts only when those that are
-// there are members and so hear of it.
-func decide(v *cluster.View, now time.Time) action {
-	next := answer(v, now)
+// decideSeeing says what to do next about a site, from one revision of its
+// state, what the leader has seen itself, and the time. What ends a request comes
+// first, so that neither a flip nor an answer waits for nodes that join; a rollout starts
+// only when those that are there are members and so hear of it.
+func decideSeeing(v *cluster.View, seen *attendance, now time.Time) action {
+	if thawed(v, now) {
+		return thaw{}
+	}
+	next := answer(v, seen, now)
 	switch next.(type) {
 	case flip, end:
 		return next
 	}
-	if nodes := applicants(v); len(nodes) > 0 {
-		return admit{nodes[:min(len(nodes), admitAtOnce)]}
+	keep, until := upkeep(v, seen, now)
+	if keep != nil {
+		return keep
+	}
+	if w, ok := next.(wait); ok {
+		return wait{until: soonest(now, w.until, until, v.Freeze.Value.Until)}
 	}
 	return next
 }
 
 // answer says what the request that was made last needs next.
-func answer(v *cluster.View, now time.Time) action {
+func answer(v *cluster.View, seen *attendance, now time.Time) action {
 	if v.Done() {
 		return wait{}
 	}
@@ -73,10 +79,7 @@ func answer(v *cluster.View, now time.Time) action {
 	if !preparing(v) {
 		return start{newRollout(v, now)}
 	}
-	if deadline := v.Rollout.Value.Deadline; now.Before(deadline) {
-		return wait{until: deadline}
-	}
-	return end{cluster.Result{State: cluster.StateFailed, Release: d.Release, Error: unready(v), At: now}}
+	return hurry(v, seen, now)
 }
 
 // aborted is the result of a request to abort; what it aborted gets its own
@@ -92,15 +95,21 @@ func forbidden(v *cluster.View) *cluster.ErrorInfo {
 	if _, ok := v.Releases[d.Release]; !ok {
 		return refuse(cluster.ClassReleaseGone, "%s has no release %s", v.Site, d.Release)
 	}
-	if verdict, ok := v.Verdicts[d.Release]; ok {
+	if verdict := v.Judged(d); verdict != "" {
 		return refuse(cluster.ClassYanked, "release %s is %s", d.Release, verdict)
 	}
-	if z := v.Freeze; z.Exists() && (d.Mode != cluster.Rollback || !z.Value.AllowRollback) {
+	if z := v.Freeze; v.Frozen(d) {
 		return refuse(cluster.ClassFrozen, "%s is frozen by %s: %s", v.Site, z.Value.By, z.Value.Reason)
 	}
 	// Only an edit by hand leads here. No buffer could be chosen by such a policy.
 	if err := v.Policy.Value.Validate(); err != nil {
 		return refuse(cluster.ClassPolicyChanged, "%v", err)
+	}
+	if _, err := v.Bar(d); err != nil {
+		return refuse(cluster.ClassQuorum, "%v", err)
+	}
+	if n := v.Entered(); v.Policy.Value.RequireLive && n > cluster.MostLive {
+		return refuse(cluster.ClassPolicyChanged, "policy: require_live is for at most %d nodes, %s has %d", cluster.MostLive, v.Site, n)
 	}
 	return nil
 }
@@ -146,7 +155,8 @@ func nextActive(v *cluster.View, r cluster.Readiness, now time.Time) cluster.Act
 		By:       d.By,
 		Message:  d.Message,
 		Request:  d.Request,
-		Quorum:   cluster.Quorum{Members: v.Entered(), Claims: len(r.Ready)},
+		Override: d.Override,
+		Quorum:   evidence(v, r),
 	}
 	if old.Exists() {
 		a.Previous = &cluster.Held{Release: old.Value.Release, Buffer: old.Value.Buffer}
@@ -157,16 +167,12 @@ func nextActive(v *cluster.View, r cluster.Readiness, now time.Time) cluster.Act
 	return a
 }
 
-// applicants are the live nodes that asked to join and of which nothing was
-// decided yet; one that was put out stays out.
-func applicants(v *cluster.View) []release.NodeID {
-	var nodes []release.NodeID
-	for n := range v.Joins {
-		_, live := v.Live[n]
-		if live && !v.Members[n].Exists() {
-			nodes = append(nodes, n)
-		}
+// evidence is what a flip rests on, as the view shows it.
+func evidence(v *cluster.View, r cluster.Readiness) cluster.Quorum {
+	b, _ := v.Bar(v.Desired.Value)
+	without := v.OutNodes()
+	return cluster.Quorum{
+		Members: v.Entered(), Claims: len(r.Ready),
+		Need: b.Need, Without: without[:min(len(without), maxNamed)],
 	}
-	slices.Sort(nodes)
-	return nodes
 }

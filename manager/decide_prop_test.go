@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -22,14 +23,16 @@ func TestDecide_random(t *testing.T) {
 	}
 	kinds := map[string]int{}
 	for s := from; s < from+uint64(count); s++ {
-		v := randomView(rand.New(rand.NewPCG(s, 2026)))
-		a := decide(v, now)
+		r := rand.New(rand.NewPCG(s, 2026))
+		v := randomView(r)
+		seen := randomSeen(r, v)
+		a := decideSeeing(v, seen, now)
 		kinds[fmt.Sprintf("%T", a)]++
-		if wrong := wrongWith(v, a); wrong != "" {
+		if wrong := wrongWith(v, seen, a); wrong != "" {
 			t.Fatalf("-seed=%d: %s: %s\n%+v", s, text(a), wrong, v)
 		}
 	}
-	for _, k := range []string{"manager.wait", "manager.admit", "manager.start", "manager.flip", "manager.end"} {
+	for _, k := range []string{"manager.wait", "manager.admit", "manager.start", "manager.flip", "manager.end", "manager.drain", "manager.out", "manager.thaw"} {
 		if kinds[k] < views/200 && *seed == 0 {
 			t.Errorf("only %d of %d views led to %s: the test looks at too few of them", kinds[k], views, k)
 		}
@@ -38,7 +41,7 @@ func TestDecide_random(t *testing.T) {
 }
 
 // wrongWith is the rule that a decision breaks, "" for none.
-func wrongWith(v *cluster.View, a action) string {
+func wrongWith(v *cluster.View, seen *attendance, a action) string {
 	d := v.Desired.Value
 	if _, finished := v.Results[d.Request]; finished || !v.Desired.Exists() {
 		switch a.(type) {
@@ -49,17 +52,25 @@ func wrongWith(v *cluster.View, a action) string {
 	switch a := a.(type) {
 	case admit:
 		for _, n := range a.nodes {
-			if _, live := v.Live[n]; !live || v.Members[n].Exists() {
-				return "admits " + string(n)
+			if wrong := wrongAdmission(v, seen, n); wrong != "" {
+				return wrong
 			}
 		}
 	case start:
 		return wrongStart(v, a.rollout)
 	case flip:
 		return wrongFlip(v, a.active)
+	case drain:
+		return wrongDrain(v, a.nodes)
+	case out:
+		return wrongOut(v, seen, a.nodes)
+	case thaw:
+		if !v.Freeze.Exists() || v.Freeze.Value.Until.IsZero() || now.Before(v.Freeze.Value.Until) {
+			return "ends a freeze before its time"
+		}
 	case end:
-		if a.result.State == cluster.StateFailed && now.Before(v.Rollout.Value.Deadline) {
-			return "fails before the deadline"
+		if a.result.State == cluster.StateFailed {
+			return wrongFailure(v, seen, a.result.Error)
 		}
 		if a.result.Changed {
 			return "says that something changed"
@@ -91,9 +102,12 @@ func wrongStart(v *cluster.View, r cluster.Rollout) string {
 
 func wrongFlip(v *cluster.View, a cluster.Active) string {
 	ready := v.Ready(a.Buffer, a.Release)
-	need, err := v.Policy.Value.Need(v.Entered())
+	need, err := v.Policy.Value.Need(v.Entered() + len(v.OutNodes()) - entered(v, v.OutNodes()))
+	if v.Desired.Value.Overrides(cluster.OverrideRequire) {
+		need = 1
+	}
 	switch {
-	case !v.Enough(ready):
+	case !v.EnoughFor(ready, v.Desired.Value):
 		return "flips without enough claims"
 	case err != nil || len(ready.Ready) < need || len(ready.Late) > 0:
 		return "flips without enough claims, and Enough does not see it"
@@ -124,9 +138,9 @@ func forbiddenBy(v *cluster.View) string {
 		return "goes on in spite of an abort"
 	case !exists:
 		return "takes a release that is gone"
-	case judged:
+	case judged && !d.Overrides(cluster.OverrideVerdict):
 		return "takes a release with a verdict"
-	case v.Freeze.Exists() && (d.Mode != cluster.Rollback || !v.Freeze.Value.AllowRollback):
+	case v.Freeze.Exists() && !d.Overrides(cluster.OverrideFreeze) && (d.Mode != cluster.Rollback || !v.Freeze.Value.AllowRollback):
 		return "goes on in spite of a freeze"
 	}
 	return ""
@@ -150,7 +164,11 @@ func randomView(r *rand.Rand) *cluster.View {
 	}
 	d := &v.Desired.Value
 	d.Mode = []cluster.Kind{cluster.Publish, cluster.FlipTo, cluster.Rollback, cluster.Rollback, cluster.Publish, cluster.Abort}[r.IntN(6)]
-	d.Release, d.Hold, d.PrepareSeconds = anyRelease(), chance(15), r.IntN(2)*r.IntN(900)
+	d.Release, d.Hold, d.PrepareSeconds = anyRelease(), chance(15), r.IntN(2)*(60+r.IntN(900))
+	if chance(20) {
+		d.Override = []cluster.Override{cluster.OverrideRequire, cluster.OverrideFreeze, cluster.OverrideVerdict}[:1+r.IntN(3)]
+		d.OverFreeze, d.OverVerdict = int64(80+r.IntN(2)), "bad 404s"
+	}
 	if chance(5) {
 		v.Desired = cluster.Entry[cluster.Desired]{}
 	}
@@ -166,8 +184,14 @@ func randomView(r *rand.Rand) *cluster.View {
 	}
 	v.Policy.Value.Min = []string{"100%", "100%", "100%", "51%", "1", "2", "5", "100%", "1%", "0"}[r.IntN(10)]
 	v.Policy.Value.Buffers = []int{3, 3, 3, 3, 3, 3, 4, 8, 3, 2}[r.IntN(10)]
+	v.Policy.Value.GraceSeconds = r.IntN(3) * 30
+	v.Policy.Value.MostOutNodes = []string{"20%", "0", "1", "3", "100%"}[r.IntN(5)]
+	v.Policy.Value.Stragglers = []string{"out", "out", "out", "wait"}[r.IntN(4)]
 	if chance(10) {
 		frozen(chance(50))(v)
+		if chance(40) {
+			v.Freeze.Value.Until = now.Add(time.Duration(r.IntN(3)-1) * time.Second)
+		}
 	}
 	if chance(10) {
 		verdict(anyRelease(), "bad 404s")(v)
@@ -196,9 +220,17 @@ func randomNodes(r *rand.Rand, v *cluster.View, chance func(int) bool) {
 		}
 		v.Members[id] = entry(cluster.MemberIn, 30)
 		if chance(5) {
-			v.Members[id] = entry(cluster.MemberOut, 30)
+			v.Cordons[id] = entry(cluster.Cordon{By: "ops"}, 40)
 		}
-		if chance(10) {
+		switch { // stray claims of those that are out among them
+		case chance(5):
+			v.Members[id] = entry(cluster.MemberOut, 30)
+			v.Status[id] = cluster.Status{State: cluster.NodeOut, Epoch: release.Epoch(r.IntN(2)) * 7}
+		case chance(5):
+			v.Members[id] = entry(cluster.MemberDrain, 30)
+			v.Status[id] = cluster.Status{State: cluster.NodeDraining, Drained: 29 + int64(r.IntN(2))}
+		}
+		if chance(10) || v.Members[id].Value == cluster.MemberOut && chance(90) {
 			continue
 		}
 		if i == 0 || !same {
@@ -219,4 +251,106 @@ func keepActive(v *cluster.View) {
 			v.Claims[i].Release = a.Value.Release
 		}
 	}
+}
+
+// randomSeen draws what the leader has seen of a view's nodes.
+func randomSeen(r *rand.Rand, v *cluster.View) *attendance {
+	seen := newAttendance()
+	ago := func() time.Time { return now.Add(-time.Duration(r.IntN(9)) * 15 * time.Second) }
+	seen.note(v, ago())
+	for _, at := range seen.nodes {
+		at.since, at.shaky = ago(), r.IntN(3) == 0
+		if at.drain != 0 {
+			at.draining = ago()
+		}
+	}
+	seen.note(v, now)
+	if !seen.held.IsZero() {
+		seen.held = ago()
+	}
+	return seen
+}
+
+func wrongAdmission(v *cluster.View, seen *attendance, n release.NodeID) string {
+	_, live := v.Live[n]
+	m := v.Members[n]
+	again := m.Value == cluster.MemberOut && (!v.Active.Exists() || v.Status[n].Epoch == v.Active.Value.Epoch) && now.Sub(seen.nodes[n].since) >= 11*time.Second
+	switch {
+	case !live:
+		return "admits " + string(n) + ", which is dead"
+	case v.Cordons[n].Exists():
+		return "admits " + string(n) + ", which is cordoned"
+	case m.Exists() && !again:
+		return "admits " + string(n) + " again, which is not to be trusted yet"
+	}
+	return ""
+}
+
+func wrongFailure(v *cluster.View, seen *attendance, why *cluster.ErrorInfo) string {
+	held := !seen.held.IsZero() && now.Sub(seen.held) >= v.Policy.Value.Grace()
+	end, hard := hardEnd(v)
+	if now.Before(v.Rollout.Value.Deadline) && !(hard && !now.Before(end)) && !(held && why.Class == cluster.ClassQuorum) {
+		return "fails before its time"
+	}
+	return ""
+}
+
+func wrongDrain(v *cluster.View, nodes []release.NodeID) string {
+	for _, n := range nodes {
+		if v.Members[n].Value != cluster.MemberIn {
+			return "drains " + string(n) + ", which is not in"
+		}
+	}
+	return wrongLoss(v, nodes)
+}
+
+func wrongOut(v *cluster.View, seen *attendance, nodes []release.NodeID) string {
+	wait := 11100 * time.Millisecond
+	for _, n := range nodes {
+		_, live := v.Live[n]
+		at, m := seen.nodes[n], v.Members[n]
+		switch {
+		case m.Value == cluster.MemberIn && (live || now.Sub(at.since) < wait):
+			return string(n) + " may still be serving"
+		case m.Value == cluster.MemberDrain && v.Status[n].Drained != m.Mod && now.Sub(at.draining) < wait:
+			return string(n) + " has not drained"
+		case m.Value == cluster.MemberOut && entered(v, []release.NodeID{n}) == 0:
+			return string(n) + " is out already"
+		}
+	}
+	return wrongLoss(v, nodes)
+}
+
+// wrongLoss: not more nodes are lost than may be, but by an operator's wish.
+func wrongLoss(v *cluster.View, nodes []release.NodeID) string {
+	lost := 0
+	for n, m := range v.Members {
+		if !v.Cordons[n].Exists() && (m.Value != cluster.MemberIn || slices.Contains(nodes, n)) {
+			lost++
+		}
+	}
+	fresh := slices.ContainsFunc(nodes, func(n release.NodeID) bool { return v.Members[n].Value == cluster.MemberIn && !v.Cordons[n].Exists() })
+	most, _ := v.Policy.Value.MostOut(v.Registered())
+	switch {
+	case !fresh || v.Desired.Value.Overrides(cluster.OverrideRequire):
+		return ""
+	case v.Policy.Value.Stragglers == cluster.StragglersWait:
+		return "does not wait"
+	case lost > most:
+		return fmt.Sprintf("loses %d nodes, %d are allowed", lost, most)
+	case !preparing(v) || v.Done():
+		return "puts nodes out that nobody waits for"
+	}
+	return ""
+}
+
+// entered counts those of some nodes that have claims.
+func entered(v *cluster.View, nodes []release.NodeID) int {
+	n := 0
+	for _, e := range v.EnteredNodes() {
+		if slices.Contains(nodes, e) {
+			n++
+		}
+	}
+	return n
 }

@@ -285,9 +285,13 @@ func (f *fake) view(site release.Site) (*cluster.View, error) {
 		Releases: map[release.ID]cluster.Entry[cluster.ReleaseRecord]{},
 		Verdicts: map[release.ID]string{},
 		Results:  map[cluster.RequestID]cluster.Result{},
+		Pins:     map[release.ID]string{},
 		Members:  map[release.NodeID]cluster.Entry[cluster.Member]{},
+		Cordons:  map[release.NodeID]cluster.Entry[cluster.Cordon]{},
+		Approved: map[release.NodeID]bool{},
 		Joins:    map[release.NodeID]cluster.Join{},
 		Live:     map[release.NodeID]cluster.Live{},
+		Last:     map[release.NodeID]cluster.Entry[cluster.Last]{},
 		Status:   map[release.NodeID]cluster.Status{},
 	}
 	if !v.Policy.Exists() {
@@ -298,6 +302,15 @@ func (f *fake) view(site release.Site) (*cluster.View, error) {
 	}
 	for id, key := range f.names(cluster.VerdictsPrefix(site)) {
 		v.Verdicts[release.ID(id)] = f.pairs[key].Value
+	}
+	for id, key := range f.names(cluster.PinsPrefix(site)) {
+		v.Pins[release.ID(id)] = f.pairs[key].Value
+	}
+	for n, key := range f.names(cluster.CordonsPrefix(site)) {
+		v.Cordons[release.NodeID(n)] = read[cluster.Cordon](f, key)
+	}
+	for n := range f.names(cluster.ApprovalsPrefix(site)) {
+		v.Approved[release.NodeID(n)] = true
 	}
 	for id, key := range f.names(cluster.ResultsPrefix(site)) {
 		v.Results[cluster.RequestID(id)] = read[cluster.Result](f, key).Value
@@ -324,6 +337,8 @@ func (f *fake) viewNodes(v *cluster.View) {
 		switch what {
 		case "join":
 			v.Joins[n] = join
+		case "last":
+			v.Last[n] = read[cluster.Last](f, key)
 		case "live":
 			v.Live[n] = read[cluster.Live](f, key).Value
 		case "status/" + string(v.Site):

@@ -18,6 +18,7 @@ func (f *fake) police(t cluster.Txn, before map[string]cluster.Pair) {
 		f.policeActive(t, site, before)
 		f.policeRollout(t, site)
 		f.policeResults(t, site, before)
+		f.policeRoster(t, site, before)
 	}
 }
 
@@ -55,7 +56,7 @@ func (f *fake) policeActive(t cluster.Txn, site release.Site, before map[string]
 	if len(f.under(cluster.ElectionPrefix, true)) == 0 {
 		bad("I4", "nobody leads")
 	}
-	if z := before[cluster.FreezeKey(site)]; z.Create != 0 && a.Kind != cluster.Rollback {
+	if z := before[cluster.FreezeKey(site)]; z.Create != 0 && a.Kind != cluster.Rollback && !slices.Contains(a.Override, cluster.OverrideFreeze) {
 		bad("I6", "the site is frozen")
 	}
 	if a.Flip == "" || f.flips[a.Flip] {
@@ -94,5 +95,27 @@ func (f *fake) policeResults(t cluster.Txn, site release.Site, before map[string
 		if now, still := f.pairs[k]; still && strings.HasPrefix(k, cluster.ResultsPrefix(site)) && now.Value != p.Value {
 			f.t.Errorf("%s changes a result: %s was %s", t.Name, now.Value, p.Value)
 		}
+	}
+}
+
+// policeRoster: whoever takes a claim away, or a node out of the count, changes
+// the roster, and only nodes that drain or are dead go out.
+func (f *fake) policeRoster(t cluster.Txn, site release.Site, before map[string]cluster.Pair) {
+	less := false
+	for k, p := range before {
+		now, still := f.pairs[k]
+		switch {
+		case strings.HasPrefix(k, cluster.ReadyPrefix(site)) && !still:
+			less = true
+		case strings.HasPrefix(k, cluster.MembersPrefix(site)) && p.Value == string(cluster.MemberIn) && now.Value != p.Value:
+			less = true
+			n := release.NodeID(strings.TrimPrefix(k, cluster.MembersPrefix(site)))
+			if _, live := f.pairs[cluster.LiveKey(n)]; live && now.Value == string(cluster.MemberOut) {
+				f.t.Errorf("I8: %s puts %s out while it lives", t.Name, n)
+			}
+		}
+	}
+	if k := cluster.RosterKey(site); less && before[k].Mod == f.pairs[k].Mod {
+		f.t.Errorf("I13: %s does not change the roster", t.Name)
 	}
 }

@@ -25,6 +25,8 @@ type keeper struct {
 	seen    func(*cluster.View) // is shown every view, and does not wait
 
 	// owned by run
+	attendance *attendance
+
 	pause     backoff
 	conflicts int
 	trimmed   release.Epoch
@@ -38,6 +40,8 @@ func newKeeper(m *Manager, site release.Site, f cluster.Fence) *keeper {
 		site:    site,
 		fence:   f,
 		seen:    func(*cluster.View) {},
+
+		attendance: newAttendance(),
 	}
 }
 
@@ -75,7 +79,9 @@ func (k *keeper) settle(ctx context.Context) (time.Time, error) {
 		}
 		k.metrics.observed(v)
 		k.seen(v)
-		a := decide(v, time.Now().UTC())
+		now := time.Now().UTC()
+		k.attendance.note(v, now)
+		a := decideSeeing(v, k.attendance, now)
 		if w, ok := a.(wait); ok {
 			return w.until, k.trim(ctx, v)
 		}

@@ -24,15 +24,20 @@ func unready(v *cluster.View) *cluster.ErrorInfo {
 	text := fmt.Sprintf("%d/%d ready", len(r.Ready), len(r.Ready)+len(r.Late))
 	if len(r.Late) == 0 {
 		class, behind = cluster.ClassQuorum, outside(v)
-		need, _ := v.Policy.Value.Need(v.Entered())
-		text = fmt.Sprintf("%d ready, %d needed", len(r.Ready), need)
+		b, _ := v.Bar(v.Desired.Value)
+		text = fmt.Sprintf("%d ready, %d needed", len(r.Ready), b.Need)
 		if len(behind) == 0 {
 			text += ", and no other node has joined"
 		}
 	}
-	named := slices.Sorted(slices.Values(behind))
-	named = named[:min(len(named), maxNamed)]
-	return &cluster.ErrorInfo{Class: class, Text: text + reasons(v, named, len(behind)), Nodes: named}
+	return naming(v, class, text, behind)
+}
+
+// naming is an error about nodes, with the reason of each.
+func naming(v *cluster.View, class cluster.Class, text string, nodes []release.NodeID) *cluster.ErrorInfo {
+	all := slices.Compact(slices.Sorted(slices.Values(nodes)))
+	named := all[:min(len(all), maxNamed)]
+	return &cluster.ErrorInfo{Class: class, Text: text + reasons(v, named, len(all)), Nodes: named}
 }
 
 // outside are the nodes that want the site and have no claims.
@@ -88,6 +93,8 @@ func reason(v *cluster.View, n release.NodeID) string {
 		return fmt.Sprintf("fetched %.1f of %.1f MiB", mib(p.Done), mib(p.Total))
 	case p != nil:
 		return "still fetching " + string(p.Release)
+	case v.Members[n].Value == cluster.MemberDrain:
+		return "draining"
 	case v.Members[n].Value == cluster.MemberOut:
 		return "put out"
 	default:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"relman/cluster"
@@ -16,6 +17,9 @@ type fakeNode struct {
 	self cluster.Self
 	site release.Site
 	fill time.Duration
+
+	deaf   bool // it does not say that it has drained
+	status cluster.Status
 }
 
 // run lives until ctx ends: the node registers, enters, fills and claims. What
@@ -23,6 +27,7 @@ type fakeNode struct {
 func (n *fakeNode) run(ctx context.Context) {
 	f, id := n.fake, n.self.Node
 	f.put(cluster.JoinKey(id), cluster.Join{Group: n.self.Group})
+	f.put(cluster.LastKey(id), cluster.Last{Boot: n.self.Live.Boot, FenceMS: 10_000})
 	f.put(cluster.LiveKey(id), n.self.Live)
 	defer f.drop(cluster.LiveKey(id), cluster.StatusKey(id, n.site))
 	for {
@@ -31,8 +36,17 @@ func (n *fakeNode) run(ctx context.Context) {
 		news := f.news
 		f.mu.Unlock()
 		worked := false
-		if err == nil && v.Members[id].Value == cluster.MemberIn {
-			worked = n.step(ctx, v)
+		if err == nil {
+			switch m := v.Members[id]; m.Value {
+			case cluster.MemberIn:
+				worked = n.step(ctx, v)
+			case cluster.MemberDrain:
+				if !n.deaf {
+					n.report(cluster.Status{State: cluster.NodeDraining, Epoch: n.status.Epoch, Drained: m.Mod})
+				}
+			case cluster.MemberOut:
+				n.catchUp(ctx, v)
+			}
 		}
 		if worked {
 			continue
@@ -45,6 +59,22 @@ func (n *fakeNode) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+	}
+}
+
+// catchUp is what a node does that is out: it follows what is active.
+func (n *fakeNode) catchUp(ctx context.Context, v *cluster.View) {
+	epoch := v.Active.Value.Epoch
+	if n.status.Epoch == epoch || pass(ctx, n.fill) {
+		n.report(cluster.Status{State: cluster.NodeOut, Epoch: epoch})
+	}
+}
+
+// report says how the node is doing, if that has changed.
+func (n *fakeNode) report(s cluster.Status) {
+	if !reflect.DeepEqual(s, n.status) {
+		n.status = s
+		n.fake.put(cluster.StatusKey(n.self.Node, n.site), s)
 	}
 }
 

@@ -62,10 +62,11 @@ func TestRun_burst(t *testing.T) {
 	})
 }
 
-// TestRun_laggard: a node that is late fails the rollout at its deadline, named; once
-// it is back the next publish succeeds.
+// TestRun_laggard: where rollouts wait, a node that is late fails the rollout at its
+// deadline, named; once it is back the next publish succeeds.
 func TestRun_laggard(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
+		w.setPolicy(func(p *cluster.Policy) { p.Stragglers = cluster.StragglersWait })
 		w.manager("m1")
 		w.nodes(3, time.Second)
 		stop := w.node("web-4", time.Second)

@@ -45,8 +45,11 @@ func siteView(changes ...change) *cluster.View {
 		Verdicts: map[release.ID]string{},
 		Results:  map[cluster.RequestID]cluster.Result{},
 		Members:  map[release.NodeID]cluster.Entry[cluster.Member]{},
+		Cordons:  map[release.NodeID]cluster.Entry[cluster.Cordon]{},
+		Approved: map[release.NodeID]bool{},
 		Joins:    map[release.NodeID]cluster.Join{},
 		Live:     map[release.NodeID]cluster.Live{},
+		Last:     map[release.NodeID]cluster.Entry[cluster.Last]{},
 		Status:   map[release.NodeID]cluster.Status{},
 	}
 	for n := 1; n <= 5; n++ {
@@ -129,8 +132,11 @@ func rollout(id release.ID, r cluster.RequestID) change {
 	}
 }
 
-// late moves the rollout's deadline to now, to the nanosecond.
-func late(v *cluster.View) { v.Rollout.Value.Deadline = now }
+// late moves the rollout's deadline to now, to the nanosecond, of a site that
+// waits for every node until then.
+func late(v *cluster.View) {
+	v.Rollout.Value.Deadline, v.Policy.Value.Stragglers = now, cluster.StragglersWait
+}
 
 func policy(f func(p *cluster.Policy)) change {
 	return func(v *cluster.View) { f(&v.Policy.Value) }
@@ -163,6 +169,13 @@ func firstEver(v *cluster.View) {
 	}
 }
 
+// decide is what a leader decides that has just come to see the site.
+func decide(v *cluster.View, now time.Time) action {
+	seen := newAttendance()
+	seen.note(v, now)
+	return decideSeeing(v, seen, now)
+}
+
 // text is an action in one line, as the tables expect it.
 func text(a action) string {
 	switch a := a.(type) {
@@ -173,6 +186,12 @@ func text(a action) string {
 		return "wait " + a.until.Sub(now).String()
 	case admit:
 		return "admit " + strings.Trim(fmt.Sprint(a.nodes), "[]")
+	case drain:
+		return fmt.Sprintf("drain %s: %s", strings.Trim(fmt.Sprint(a.nodes), "[]"), a.why)
+	case out:
+		return fmt.Sprintf("out %s: %s", strings.Trim(fmt.Sprint(a.nodes), "[]"), a.why)
+	case thaw:
+		return "thaw"
 	case start:
 		r := a.rollout
 		return fmt.Sprintf("start %d in %d for %s within %s", r.Release.Seq(), r.Buffer, r.Request, r.Deadline.Sub(r.Started))
@@ -184,6 +203,12 @@ func text(a action) string {
 		}
 		if n.Previous != nil {
 			s += fmt.Sprintf(" after %d in %d", n.Previous.Release.Seq(), n.Previous.Buffer)
+		}
+		if len(n.Override) > 0 {
+			s += " overriding " + strings.Trim(fmt.Sprint(n.Override), "[]")
+		}
+		if len(n.Quorum.Without) > 0 {
+			s += " without " + strings.Trim(fmt.Sprint(n.Quorum.Without), "[]")
 		}
 		return s
 	case end:

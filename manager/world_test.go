@@ -78,6 +78,13 @@ func (w *world) nodes(n int, fill time.Duration) {
 	w.until("all nodes have entered", func(v *cluster.View) bool { return v.Entered() == n })
 }
 
+// setPolicy changes the site's policy.
+func (w *world) setPolicy(change func(p *cluster.Policy)) {
+	p := w.view().Policy.Value
+	change(&p)
+	w.put(cluster.ConfigKey(www), p)
+}
+
 func (w *world) view() *cluster.View {
 	w.mu.Lock()
 	defer w.mu.Unlock()

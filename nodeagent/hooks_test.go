@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"relman/cluster"
 	"relman/release/hook"
 )
 
@@ -70,7 +71,7 @@ func (n *node) claim(buffer int) string {
 func (n *node) refused(said string) {
 	n.t.Helper()
 	n.until("the hook refuses", func() error {
-		if e := n.status().Error; e == nil || e.Class != ClassHook || e.Text != said {
+		if e := n.status().Error; e == nil || e.Class != cluster.ClassHook || e.Text != said {
 			return fmt.Errorf("error %+v, want %q", e, said)
 		}
 		return nil

@@ -26,7 +26,6 @@ const (
 	ClassEpochReset    cluster.Class = "E_EPOCH_RESET"
 	ClassEtcd          cluster.Class = "E_ETCD_UNAVAILABLE"
 	ClassEtcdDenied    cluster.Class = "E_ETCD_DENIED"
-	ClassHook          cluster.Class = "E_HOOK"
 	ClassNode          cluster.Class = "E_NODE"
 )
 
@@ -102,7 +101,7 @@ func classOf(err error) cluster.Class {
 		return class
 	}
 	if _, ok := errors.AsType[*hook.Failure](err); ok {
-		return ClassHook
+		return cluster.ClassHook
 	}
 	if isDisk(err) {
 		return ClassDisk
