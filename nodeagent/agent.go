@@ -41,9 +41,10 @@ type Config struct {
 	Fence    time.Duration  // how long the node vouches for itself without an answer of etcd; 0: DefaultFence
 	Log      *slog.Logger   // nil discards
 
-	Plain       bool        // no compressed variants of files are made or sent
-	OnPartition OnPartition // "": Drain
-	OnStart     OnStart     // "": ServeLast
+	Plain       bool          // no compressed variants of files are made or sent
+	DrainDelay  time.Duration // how long balancers take to notice that it is not ready
+	OnPartition OnPartition   // "": Drain
+	OnStart     OnStart       // "": ServeLast
 
 	Verify   *hook.Hook // has to let a release pass before it is claimed; nil: none
 	PostFlip *hook.Hook // is told of every swap; nil: none

@@ -32,7 +32,7 @@ func TestAgent_metricsAndHealth(t *testing.T) {
 	n.start()
 	admin := n.agent.AdminHandler()
 	n.until("says why it is not ready", func() error {
-		if code, body := get(t, admin, "/readyz"); code != 503 || body != "site www: not a member\n" {
+		if code, body := get(t, admin, "/readyz"); code != 503 || body != "site www: put out\n" {
 			return fmt.Errorf("%d %q", code, body)
 		}
 		return nil

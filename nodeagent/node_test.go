@@ -33,6 +33,8 @@ type node struct {
 	point func(name string) error
 	idle  time.Duration // 0: as always
 
+	drainDelay time.Duration
+
 	onStart OnStart
 	plain   bool
 	agent   *Agent
@@ -79,7 +81,7 @@ func (n *node) claimsTrue(claims map[int]release.ID) error {
 // start starts the agent, as a process would.
 func (n *node) start() {
 	n.t.Helper()
-	agent, err := New(Config{Dir: n.dir, Node: "n1", Workers: 3, point: n.at, idle: n.idle, OnStart: n.onStart, Plain: n.plain, Verify: n.verifyHook, PostFlip: n.postFlip}, n.etcd, n.store)
+	agent, err := New(Config{Dir: n.dir, Node: "n1", Workers: 3, point: n.at, idle: n.idle, OnStart: n.onStart, Plain: n.plain, DrainDelay: n.drainDelay, Verify: n.verifyHook, PostFlip: n.postFlip}, n.etcd, n.store)
 	if err != nil {
 		n.t.Fatal(err)
 	}

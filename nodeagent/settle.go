@@ -59,6 +59,10 @@ func (s *site) status(v cluster.NodeView) cluster.Status {
 	switch {
 	case s.refusing:
 		st.State = cluster.NodeRefusing
+	case v.Member.Value == cluster.MemberDrain:
+		st.State, st.Drained = cluster.NodeDraining, s.drained(v)
+	case v.Member.Value == cluster.MemberOut:
+		st.State = cluster.NodeOut
 	case v.Member.Value != cluster.MemberIn:
 		st.State = cluster.NodeJoining
 	case v.Active.Exists() && epoch != v.Active.Value.Epoch || !s.entered:

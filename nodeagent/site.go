@@ -54,6 +54,8 @@ type site struct {
 	filling   *fill // under way
 	heard     *heard
 	examining *buffer // nil for none
+	wasIn     bool    // this boot has entered once
+	drainedAt time.Time
 
 	retained  []retained // the newest first
 	wasActive map[release.ID]bool
@@ -159,6 +161,7 @@ func (s *site) take(v cluster.NodeView) {
 	if old.Member.Mod != v.Member.Mod {
 		s.entered = false // whoever changed it may have taken the claims too
 	}
+	s.drains(old)
 	same := old.Active.Mod == v.Active.Mod && old.Rollout.Mod == v.Rollout.Mod && old.Member.Mod == v.Member.Mod
 	if !same && s.stopWork != nil {
 		s.stopWork(errNewView)
@@ -267,6 +270,10 @@ func (s *site) ready() string {
 		return "etcd has not been reached"
 	case s.refusing:
 		return errEpochReset.Error()
+	case s.view.Member.Value == cluster.MemberDrain:
+		return "draining"
+	case s.view.Member.Value == cluster.MemberOut:
+		return "put out"
 	case s.view.Member.Value != cluster.MemberIn:
 		return "not a member"
 	case s.view.Active.Exists() && epoch != s.view.Active.Value.Epoch:

@@ -104,7 +104,7 @@ func (s *site) enter(ctx context.Context, v cluster.NodeView) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.entered = true
+	s.entered, s.wasIn = true, true
 	return nil
 }
 

@@ -111,6 +111,7 @@ func (s *site) round(ctx context.Context, v cluster.NodeView) error {
 		return errEpochReset
 	}
 	in := v.Member.Value == cluster.MemberIn
+	s.unclaim(v)
 	for _, step := range []struct {
 		do   func(context.Context, cluster.NodeView) error
 		when bool

@@ -27,8 +27,7 @@ type agentOptions struct {
 	rate    int64  // bytes a second from the store at most; 0: no limit
 	node    nodeOptions
 
-	gate       gateOptions
-	drainDelay time.Duration // from saying that it is not ready to accepting nothing more
+	gate gateOptions
 
 	addr      string // of the sites
 	adminAddr string // of health and metrics
@@ -37,6 +36,7 @@ type agentOptions struct {
 // gateOptions say when a node takes traffic, and what it answers with.
 type gateOptions struct {
 	fence       time.Duration
+	drainDelay  time.Duration // how long balancers take to notice that it is not ready
 	onPartition string
 	onStart     string
 	plain       bool
@@ -89,7 +89,7 @@ func runAgent(ctx context.Context, o agentOptions, log *slog.Logger) (err error)
 		return errors.Join(err, sites.Close(), admin.Close())
 	}
 	health := withMetrics(notReadyAfter(ctx.Done(), n.agent.AdminHandler()), reg)
-	ctx, cancel := after(ctx, o.drainDelay)
+	ctx, cancel := after(ctx, o.gate.drainDelay)
 	defer cancel()
 	parts.start(ctx, "health", func(ctx context.Context) error { return serveHTTP(ctx, admin, health, log) })
 	n.start(ctx, parts, log)
@@ -127,7 +127,7 @@ func newNode(client *cluster.Client, store objectstore.Store, o nodeOptions, gat
 	n.agent, err = nodeagent.New(nodeagent.Config{
 		Dir: o.dir, Node: o.id, Sites: o.sites, Log: log, Verify: o.verify, PostFlip: o.postFlip,
 		Fence: gate.fence, OnPartition: nodeagent.OnPartition(gate.onPartition), OnStart: nodeagent.OnStart(gate.onStart),
-		Plain: gate.plain,
+		Plain: gate.plain, DrainDelay: gate.drainDelay,
 	}, n.session, store)
 	if err == nil {
 		err = register(reg, n.agent.Collectors())

@@ -75,7 +75,7 @@ the store is away.`,
 	f.StringVar(&o.gate.onPartition, "on-partition", string(nodeagent.Drain), "what it does when etcd has not answered for so long: drain (not ready, unless etcd is away for every node), stop (503) or serve")
 	f.StringVar(&o.gate.onStart, "on-start", string(nodeagent.ServeLast), "what it shows before it has heard of etcd: serve-last (what it showed last, not ready) or wait (503)")
 	f.BoolVar(&o.gate.plain, "no-variants", false, "neither make nor send compressed variants of text files: as where a proxy before it compresses")
-	f.DurationVar(&o.drainDelay, "drain-delay", 0, "how long it goes on after SIGTERM, saying that it is not ready: at least what the balancer takes to notice")
+	f.DurationVar(&o.gate.drainDelay, "drain-delay", 0, "how long it goes on after SIGTERM, saying that it is not ready, and how long it takes to drain: at least what the balancer takes to notice")
 	f.StringVar(&o.addr, "addr", ":8080", "where it serves the sites")
 	f.StringVar(&o.adminAddr, "admin-addr", ":9180", "where it answers /healthz, /readyz, /metrics and /v1/verify")
 	f.StringVar(&o.node.url, "advertise", "", "URL at which others reach its sites (default: from the host's name and --addr)")
