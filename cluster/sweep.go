@@ -64,8 +64,8 @@ func (g GC) held() GC {
 // Forget is T17b: releases are no longer part of their site; their objects may
 // go from then on, and not before. v shows that nothing refers to them, and what
 // could begin to has not moved since: a release becomes active, or is rolled
-// out, or comes to be held, only after somebody asked for it. It holds the sweep
-// too.
+// out, or comes to be held, only after somebody asked for it; and nobody has
+// pinned it. It holds the sweep too.
 func Forget(own Entry[GC], v *View, ids []release.ID) Txn {
 	t := Txn{
 		Name: fmt.Sprintf("forget %d releases of %s", len(ids), v.Site),
@@ -77,8 +77,10 @@ func Forget(own Entry[GC], v *View, ids []release.ID) Txn {
 		},
 	}
 	for _, id := range ids {
-		t.Guards = append(t.Guards, created(ReleaseKey(v.Site, id), v.Releases[id].Create, ClassReleaseGone))
-		t.Ops = append(t.Ops, remove(ReleaseKey(v.Site, id)))
+		t.Guards = append(t.Guards,
+			created(ReleaseKey(v.Site, id), v.Releases[id].Create, ClassReleaseGone),
+			absent(PinKey(v.Site, id), ClassConflict))
+		t.Ops = append(t.Ops, remove(ReleaseKey(v.Site, id)), remove(VerdictKey(v.Site, id)))
 	}
 	t.Ops = append(t.Ops, put(GCKey, own.Value.held()))
 	return t.markLast()

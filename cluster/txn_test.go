@@ -139,6 +139,8 @@ var txnTests = []txnTest{
 			{"a rollout started", func(w *world) { w.again(RolloutKey(w.site)) }, ClassRolloutChanged},
 			{"somebody asked", func(w *world) { w.again(DesiredKey(w.site)) }, ClassConflict},
 			{"the first is gone", func(w *world) { w.del(ReleaseKey(w.site, id(3))) }, ClassReleaseGone},
+			{"the first was pinned", func(w *world) { w.put(PinKey(w.site, id(3)), "for the auditors") }, ClassConflict},
+			{"the second was pinned", func(w *world) { w.put(PinKey(w.site, id(4)), "for the auditors") }, ClassConflict},
 			{"the second was made anew", func(w *world) { w.anew(ReleaseKey(w.site, id(4))) }, ClassReleaseGone},
 		},
 	},
@@ -420,7 +422,7 @@ func flipBreaches(frozen Class, freeze func(w *world)) []breach {
 // Every guard of every transaction is the one that refuses, in some breach.
 func TestTxn_eachGuardMatters(t *testing.T) {
 	c := dial(t)
-	for _, tt := range slices.Concat(txnTests, rosterTests) {
+	for _, tt := range slices.Concat(txnTests, rosterTests, operatorTests) {
 		ready := func(t *testing.T) (*world, Txn) {
 			t.Helper()
 			w := newWorld(t, c)

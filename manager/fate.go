@@ -21,7 +21,7 @@ type Fate struct {
 
 // fate says what a sweep does with each release of a site, the newest first. A
 // release is kept that is or was just active, that is asked for or rolled out,
-// that a node holds, that is one of the newest `keep`, or that is younger than
+// that is pinned, that a node holds, that is one of the newest `keep`, or that is younger than
 // grace. Whether it was judged bad does not matter: it may be what somebody
 // wants to look at.
 func fate(v *cluster.View, keep int, grace time.Duration, now time.Time) []Fate {
@@ -53,6 +53,9 @@ func roots(v *cluster.View) map[release.ID][]string {
 	}
 	root(v.Desired.Value.Release, "asked for last")
 	root(v.Rollout.Value.Release, "being rolled out")
+	for id, why := range v.Pins {
+		root(id, "pinned: "+why)
+	}
 	held := map[release.ID][]string{}
 	for _, c := range v.Claims { // of one node, a release can be in two buffers
 		if n := string(c.Node); !slices.Contains(held[c.Release], n) {

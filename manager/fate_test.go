@@ -48,6 +48,7 @@ func TestFate(t *testing.T) {
 			}
 			v.Claims = append(v.Claims, cluster.Claim{Node: "a", Release: rel(6)}, cluster.Claim{Node: "b"})
 		}, 0, 0, map[int]string{4: "held by a, b, c, d, e and 1 more", 6: "held by a"}},
+		{"pinned", func(v *cluster.View) { v.Pins = map[release.ID]string{rel(3): "for the auditors"} }, 0, 0, map[int]string{3: "pinned: for the auditors"}},
 		{"judged", func(v *cluster.View) { v.Verdicts[rel(10)] = "bad" }, 1, 0, map[int]string{10: "one of the newest 1"}},
 		{"several", func(v *cluster.View) {
 			v.Active = entry(cluster.Active{Release: rel(10)}, 3)
