@@ -79,7 +79,7 @@ type Quorum struct {
 	Members int `json:"members"` // that counted
 	Claims  int `json:"claims"`  // that held the release
 	// Need is how many of the registered ones had to hold it, and Without are
-	// those that did not count: out or draining, at most 20.
+	// those that were out, at most 20.
 	Need    int              `json:"need,omitempty"`
 	Without []release.NodeID `json:"without,omitempty"`
 }

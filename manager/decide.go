@@ -2,6 +2,7 @@ package manager
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"relman/cluster"
@@ -170,7 +171,7 @@ func nextActive(v *cluster.View, r cluster.Readiness, now time.Time) cluster.Act
 // evidence is what a flip rests on, as the view shows it.
 func evidence(v *cluster.View, r cluster.Readiness) cluster.Quorum {
 	b, _ := v.Bar(v.Desired.Value)
-	without := v.OutNodes()
+	without := slices.DeleteFunc(v.OutNodes(), func(n release.NodeID) bool { return v.Members[n].Value == cluster.MemberDrain })
 	return cluster.Quorum{
 		Members: v.Entered(), Claims: len(r.Ready),
 		Need: b.Need, Without: without[:min(len(without), maxNamed)],

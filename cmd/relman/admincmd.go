@@ -13,12 +13,12 @@ import (
 // newAdminCommand is `relman admin`: what is done once, by whoever runs the
 // cluster.
 func newAdminCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "admin", Short: "Make sites and buckets", Args: cobra.NoArgs, RunE: help}
+	cmd := &cobra.Command{Use: "admin", Short: "Make sites and buckets, and set policies", Args: cobra.NoArgs, RunE: help}
 	site := &cobra.Command{Use: "site", Short: "Make and list sites", Args: cobra.NoArgs, RunE: help}
 	site.AddCommand(newSiteAddCommand(a), newSiteListCommand(a), newSiteSetCommand(a))
 	bucket := &cobra.Command{Use: "bucket", Short: "Make the store's bucket", Args: cobra.NoArgs, RunE: help}
 	bucket.AddCommand(newBucketInitCommand(a))
-	cmd.AddCommand(site, bucket)
+	cmd.AddCommand(site, bucket, newPolicyCommand(a))
 	return cmd
 }
 
@@ -34,8 +34,7 @@ type bucketReport struct {
 }
 
 func newSiteAddCommand(a *app) *cobra.Command {
-	p := cluster.DefaultPolicy()
-	deadline := p.PrepareDeadline()
+	var given policyFlags
 	cmd := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Make a site; one that is there stays as it is",
@@ -48,9 +47,9 @@ With --store, a cluster that knows of no store yet is told where it is.`,
 			if err != nil {
 				return usageError(err)
 			}
-			p.PrepareDeadlineSeconds = int(deadline / time.Second)
-			if err := p.Validate(); err != nil {
-				return usageError(err)
+			p := cluster.DefaultPolicy()
+			if err := given.apply(cmd.Flags().Changed, &p); err != nil {
+				return err
 			}
 			return withClient(cmd.Context(), a, func(ctx context.Context, c *cluster.Client) error {
 				added, err := addSite(ctx, c, name, p, a.storeURL())
@@ -65,10 +64,7 @@ With --store, a cluster that knows of no store yet is told where it is.`,
 			})
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&p.Min, "min", p.Min, "how many nodes must be ready for a flip: a number or a percentage")
-	f.IntVar(&p.Buffers, "buffers", p.Buffers, "how many releases a node holds")
-	f.DurationVar(&deadline, "prepare-deadline", deadline, "how long a rollout may take")
+	given.add(cmd.Flags())
 	return cmd
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,8 +19,10 @@ import (
 type askOptions struct {
 	ifActive  string // REL that has to be active, "" for any
 	ifEpoch   int64  // epoch that has to be, anyEpoch for any
-	queue     bool   // wait for a request that is under way
-	supersede bool   // replace it
+	require   string // how many nodes have to hold the release; "": what the policy wants
+	override  []cluster.Override
+	queue     bool // wait for a request that is under way
+	supersede bool // replace it
 	wait      bool
 	timeout   time.Duration // of the rollout, and of the convergence; 0: see there
 }
@@ -38,6 +42,36 @@ func addGuardFlags(cmd *cobra.Command, o *askOptions) {
 	f := cmd.Flags()
 	f.StringVar(&o.ifActive, "if-active", "", "only if this release is active")
 	f.Int64Var(&o.ifEpoch, "if-epoch", anyEpoch, "only if this is the epoch")
+	f.StringVar(&o.require, "require", "", "how many of the registered nodes have to hold the release, if that is more than the policy wants: all, a number or a percentage")
+	f.Var((*overrides)(&o.override), "override", "get past require (what the policy wants of the nodes), freeze or verdict; it stands in the history")
+}
+
+// overrides is the flag --override.
+type overrides []cluster.Override
+
+func (o *overrides) Type() string { return "rules" }
+
+func (o *overrides) String() string {
+	var all []string
+	for _, rule := range *o {
+		all = append(all, string(rule))
+	}
+	return strings.Join(all, ",")
+}
+
+// Set reads "freeze,require".
+func (o *overrides) Set(text string) error {
+	for rule := range strings.SplitSeq(text, ",") {
+		switch r := cluster.Override(rule); r {
+		case cluster.OverrideRequire, cluster.OverrideFreeze, cluster.OverrideVerdict:
+			if !slices.Contains(*o, r) {
+				*o = append(*o, r)
+			}
+		default:
+			return fmt.Errorf("%q can not be overridden, only %s, %s and %s", rule, cluster.OverrideRequire, cluster.OverrideFreeze, cluster.OverrideVerdict)
+		}
+	}
+	return nil
 }
 
 // given completes the options by the configuration.
@@ -70,6 +104,11 @@ func (s *session) ground(ctx context.Context, o askOptions, u *ui) (*cluster.Vie
 // of v, so that what holds here holds then.
 func (s *session) guards(ctx context.Context, v *cluster.View, o askOptions) error {
 	now := v.Active.Value
+	if o.require != "" {
+		if _, err := cluster.ParseRequire(o.require, 1); err != nil {
+			return usagef("--%v", err)
+		}
+	}
 	if o.ifEpoch < 0 && o.ifEpoch != anyEpoch {
 		return usagef("--if-epoch %d: an epoch is a number from 1, 0 where nothing was ever active", o.ifEpoch)
 	}
@@ -96,16 +135,17 @@ func moved(v *cluster.View, format string, args ...any) *failure {
 }
 
 // unfrozen is an error while flips are forbidden to such a request.
-func unfrozen(v *cluster.View, mode cluster.Kind) error {
+func unfrozen(v *cluster.View, d cluster.Desired) error {
 	z := v.Freeze
-	if !z.Exists() || mode == cluster.Rollback && z.Value.AllowRollback {
+	d.OverFreeze = z.Mod // that it is overridden is noted when it is asked for
+	if !v.Frozen(d) {
 		return nil
 	}
 	f := &failure{
 		code: exitFrozen, class: cluster.ClassFrozen, out: outcomeOf(v),
-		text: fmt.Sprintf("%s is frozen by %s since %s: %s", v.Site, z.Value.By, z.Value.At.Format(time.RFC3339), z.Value.Reason),
+		text: freezeText(v),
 	}
-	return f.withHint("`relman unfreeze -s %s` allows flips again", v.Site)
+	return f.withHint("`relman unfreeze -s %s` allows flips again, --override=freeze passes it", v.Site)
 }
 
 // conflict names the request that came first.
@@ -154,7 +194,7 @@ const mostTries = 10
 // was taken.
 func (s *session) ask(ctx context.Context, v *cluster.View, d cluster.Desired, o askOptions, u *ui) (*cluster.View, error) {
 	for try := 1; ; try++ {
-		if err := unfrozen(v, d.Mode); err != nil && d.Mode != cluster.Abort {
+		if err := unfrozen(v, d); err != nil {
 			return v, err
 		}
 		err := s.askOnce(ctx, v, d)
@@ -200,6 +240,8 @@ func (s *session) desired(mode cluster.Kind, id release.ID, message string, o as
 		Mode:           mode,
 		Release:        id,
 		PrepareSeconds: int(math.Ceil(o.timeout.Seconds())),
+		Require:        o.require,
+		Override:       o.override,
 		By:             s.by,
 		At:             time.Now().UTC().Truncate(time.Second),
 		Message:        message,

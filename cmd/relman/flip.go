@@ -46,7 +46,7 @@ func newFlipCommand(a *app) *cobra.Command {
 
 // makeActive asks for a flip to a release that is kept, and follows it.
 func (s *session) makeActive(ctx context.Context, v *cluster.View, d cluster.Desired, o askOptions, u *ui) (outcome, error) {
-	if err := kept(v, d.Release); err != nil {
+	if err := mayFlip(v, d); err != nil {
 		return stays(v, err, u)
 	}
 	v, err := s.ask(ctx, v, d, o, u)
@@ -56,13 +56,23 @@ func (s *session) makeActive(ctx context.Context, v *cluster.View, d cluster.Des
 	return s.follow(ctx, v, d, o, u)
 }
 
-// kept is an error for a release that cannot be flipped to.
+// kept is an error for a release that the site has no more.
 func kept(v *cluster.View, id release.ID) error {
 	if _, ok := v.Releases[id]; !ok {
 		return usagef("%s does not keep release %s any more", v.Site, id).withHint("`relman releases` lists those that it keeps")
 	}
-	if verdict, ok := v.Verdicts[id]; ok {
-		return &failure{code: exitConflict, class: cluster.ClassYanked, text: string(id) + " is " + verdict}
+	return nil
+}
+
+// mayFlip is an error for a release that cannot be flipped to.
+func mayFlip(v *cluster.View, d cluster.Desired) error {
+	if err := kept(v, d.Release); err != nil {
+		return err
+	}
+	d.OverVerdict = v.Verdicts[d.Release] // as it will be when it is asked for
+	if verdict := v.Judged(d); verdict != "" {
+		f := &failure{code: exitConflict, class: cluster.ClassYanked, text: string(d.Release) + " is " + verdict}
+		return f.withHint("`relman releases clear %s` takes that back, --override=verdict passes it", d.Release)
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func (s *session) follow(ctx context.Context, v *cluster.View, d cluster.Desired
 
 // toResult waits for the request's result.
 func (f *follower) toResult(ctx context.Context) error {
-	limit := f.v.Policy.Value.PrepareDeadline()
+	limit := f.v.Policy.Value.Longest()
 	if f.o.timeout > 0 {
 		limit = min(limit, f.o.timeout)
 	}
@@ -183,7 +183,7 @@ func (f *follower) flipped() {
 		return
 	}
 	if now.Epoch == r.Epoch {
-		f.isReady(now.Quorum.Claims, now.Quorum.Members)
+		f.isReady(now.Quorum.Claims, now.Quorum.Members+len(now.Quorum.Without), now.Quorum.Without...)
 	}
 	text := fmt.Sprintf("epoch %d", r.Epoch)
 	if p := now.Previous; p != nil && now.Epoch == r.Epoch {
@@ -200,13 +200,17 @@ func (f *follower) flipped() {
 	}
 }
 
-func (f *follower) isReady(n, of int) {
+func (f *follower) isReady(n, of int, without ...release.NodeID) {
 	f.out.Ready = &count{n, of}
 	at := f.readyAt
 	if at.IsZero() {
 		at = time.Now()
 	}
-	f.u.step("ready", at.Sub(f.began), fmt.Sprintf("%d/%d nodes", n, of))
+	text := fmt.Sprintf("%d/%d nodes", n, of)
+	if len(without) > 0 {
+		text += ", without " + some(without)
+	}
+	f.u.step("ready", at.Sub(f.began), text)
 }
 
 // notFlipped says that what is live stays, and why.
@@ -236,6 +240,9 @@ func resultFailure(r cluster.Result) *failure {
 	case f.class == cluster.ClassFrozen:
 		f.code = exitFrozen
 		f.hint = "`relman unfreeze` allows flips again"
+	case r.State == cluster.StateFailed && f.class == cluster.ClassQuorum:
+		f.code = exitNotReady
+		f.hint = "`relman nodes` shows what each node does; --override=require does without the nodes that are named"
 	case r.State == cluster.StateFailed:
 		f.code = exitNotReady
 		f.hint = "`relman nodes` shows what each node does; the release is kept: `relman flip` tries it again"

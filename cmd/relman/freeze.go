@@ -11,17 +11,27 @@ import (
 
 func newFreezeCommand(a *app) *cobra.Command {
 	var why string
+	var lasts time.Duration
 	cmd := &cobra.Command{
 		Use:   "freeze",
-		Short: "Forbid flips until unfreeze; rolling back stays allowed",
+		Short: "Forbid flips until unfreeze, or for a time; rolling back stays allowed",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("for") && lasts < time.Second {
+				return usagef("--for %v: give a time of a second at least, such as 2h", lasts)
+			}
 			return a.setFreeze(cmd.Context(), "FROZEN", func(s *session) *cluster.Freeze {
-				return &cluster.Freeze{By: s.by, Reason: why, At: time.Now().UTC().Truncate(time.Second), AllowRollback: true}
+				z := &cluster.Freeze{By: s.by, Reason: why, At: time.Now().UTC().Truncate(time.Second), AllowRollback: true}
+				if lasts > 0 {
+					z.Until = z.At.Add(lasts)
+				}
+				return z
 			})
 		},
 	}
-	cmd.Flags().StringVarP(&why, "message", "m", "no reason given", "why; whoever is stopped by it reads it")
+	f := cmd.Flags()
+	f.StringVarP(&why, "message", "m", "no reason given", "why; whoever is stopped by it reads it")
+	f.DurationVar(&lasts, "for", 0, "for how long; then the leading manager ends it (default: until unfreeze)")
 	return cmd
 }
 
@@ -68,5 +78,9 @@ func freezeText(v *cluster.View) string {
 	if !z.Exists() {
 		return string(v.Site) + " is not frozen"
 	}
-	return string(v.Site) + " is frozen by " + z.Value.By + " since " + z.Value.At.Format(time.RFC3339) + ": " + z.Value.Reason
+	until := ""
+	if !z.Value.Until.IsZero() {
+		until = " until " + z.Value.Until.Format(time.RFC3339)
+	}
+	return string(v.Site) + " is frozen by " + z.Value.By + " since " + z.Value.At.Format(time.RFC3339) + until + ": " + z.Value.Reason
 }

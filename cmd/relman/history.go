@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -58,7 +59,7 @@ func historyTable(t *tables, all []cluster.Active) {
 	for _, h := range all {
 		row := []string{
 			epochText(h.Epoch), h.At.UTC().Format(time.RFC3339), string(h.Kind), string(h.Release), h.By,
-			fmt.Sprintf("%d/%d", h.Quorum.Claims, h.Quorum.Members), h.Message,
+			fmt.Sprintf("%d/%d", h.Quorum.Claims, h.Quorum.Members+len(h.Quorum.Without)), whyText(h),
 		}
 		if t.wide {
 			row = append(row, string(h.Request))
@@ -66,4 +67,19 @@ func historyTable(t *tables, all []cluster.Active) {
 		rows = append(rows, row)
 	}
 	t.table(head, rows)
+}
+
+// whyText is why something became active, and what was special about it.
+func whyText(h cluster.Active) string {
+	var special []string
+	if len(h.Override) > 0 {
+		special = append(special, "overriding "+strings.ReplaceAll((*overrides)(&h.Override).String(), ",", " and "))
+	}
+	if len(h.Quorum.Without) > 0 {
+		special = append(special, "without "+some(h.Quorum.Without))
+	}
+	if len(special) == 0 {
+		return h.Message
+	}
+	return strings.TrimSpace(h.Message + " (" + strings.Join(special, ", ") + ")")
 }

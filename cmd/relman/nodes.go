@@ -13,10 +13,11 @@ import (
 
 func newNodesCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "nodes",
-		Short: "Show the nodes of the site",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return a.listNodes(cmd.Context()) },
+		Use:     "nodes",
+		Aliases: []string{"node"},
+		Short:   "Show the nodes of the site, and take them out of the count",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.listNodes(cmd.Context()) },
 	}
 	cmd.AddCommand(
 		&cobra.Command{
@@ -31,6 +32,7 @@ func newNodesCommand(a *app) *cobra.Command {
 			Args:  argsNamed("NODE"),
 			RunE:  func(cmd *cobra.Command, args []string) error { return a.showNode(cmd.Context(), args[0]) },
 		},
+		newCordonCommand(a), newUncordonCommand(a), newDrainCommand(a), newApproveCommand(a), newRemoveNodeCommand(a),
 	)
 	return cmd
 }

@@ -91,7 +91,7 @@ another request is under way, or comes first, this one ends with exit code 4.`,
 func publish(ctx context.Context, s *session, o publishOptions, u *ui) (outcome, error) {
 	v, err := s.ground(ctx, o.askOptions, u)
 	if err == nil {
-		err = unfrozen(v, cluster.Publish)
+		err = unfrozen(v, cluster.Desired{Mode: cluster.Publish, Override: o.override})
 	}
 	if err != nil {
 		return stays(v, err, u)

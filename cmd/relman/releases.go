@@ -18,6 +18,7 @@ type releaseReport struct {
 	Release release.ID `json:"release"`
 	cluster.ReleaseRecord
 	Verdict  string           `json:"verdict,omitempty"` // it cannot become active
+	Pinned   string           `json:"pinned,omitempty"`  // why it is never swept
 	Active   bool             `json:"active"`
 	Previous bool             `json:"previous"`
 	Held     []release.NodeID `json:"held"` // nodes that hold it
@@ -25,10 +26,11 @@ type releaseReport struct {
 
 func newReleasesCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "releases",
-		Short: "List, show and compare releases",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return a.listReleases(cmd.Context()) },
+		Use:     "releases",
+		Aliases: []string{"release"},
+		Short:   "List, show, compare, judge and pin releases",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.listReleases(cmd.Context()) },
 	}
 	cmd.AddCommand(
 		&cobra.Command{
@@ -46,6 +48,7 @@ func newReleasesCommand(a *app) *cobra.Command {
 		},
 		newDiffCommand(a),
 	)
+	cmd.AddCommand(newJudgeCommands(a)...)
 	return cmd
 }
 
@@ -74,7 +77,7 @@ func reportReleases(v *cluster.View) []releaseReport {
 }
 
 func reportRelease(v *cluster.View, id release.ID) releaseReport {
-	r := releaseReport{Release: id, ReleaseRecord: v.Releases[id].Value, Verdict: v.Verdicts[id], Held: []release.NodeID{}}
+	r := releaseReport{Release: id, ReleaseRecord: v.Releases[id].Value, Verdict: v.Verdicts[id], Pinned: v.Pins[id], Held: []release.NodeID{}}
 	a := v.Active.Value
 	r.Active = a.Release == id
 	r.Previous = a.Previous != nil && a.Previous.Release == id
@@ -98,6 +101,8 @@ func (r releaseReport) state() string {
 		return word
 	case r.Previous:
 		return "previous"
+	case r.Pinned != "":
+		return "pinned"
 	}
 	return ""
 }
@@ -142,7 +147,7 @@ func releaseLines(r releaseReport) [][2]string {
 	if r.Verdict != "" {
 		state = r.Verdict
 	}
-	return [][2]string{
+	lines := [][2]string{
 		{"RELEASE", string(r.Release)},
 		{"STATE", state},
 		{"CREATED", r.Created.Format(time.RFC3339)},
@@ -155,4 +160,8 @@ func releaseLines(r releaseReport) [][2]string {
 		{"REQUEST", string(r.Request)},
 		{"HELD", strings.TrimSpace(countText(len(r.Held)) + " " + some(r.Held))},
 	}
+	if r.Pinned != "" {
+		lines = append(lines, [2]string{"PINNED", r.Pinned})
+	}
+	return lines
 }

@@ -120,15 +120,18 @@ func reportNode(v *cluster.View, n release.NodeID) nodeReport {
 	if !st.Swapped.IsZero() {
 		r.Swapped = &st.Swapped
 	}
-	if r.Late = isLate(v, n); r.Late || st.Error != nil {
+	if r.Late = isLate(v, n); r.Late || st.Error != nil || r.Member == cluster.MemberOut || v.Cordons[n].Exists() {
 		r.Why = laggardReason(v, n)
 	}
 	return r
 }
 
 // isLate reports whether a node is waited for: it does not hold the rollout's
-// release, or does not show what is active.
+// release, or does not show what is active. For one that is out nobody waits.
 func isLate(v *cluster.View, n release.NodeID) bool {
+	if v.Members[n].Value == cluster.MemberOut {
+		return false
+	}
 	if _, live := v.Live[n]; !live || v.Active.Exists() && v.Status[n].Epoch < v.Active.Value.Epoch {
 		return true
 	}

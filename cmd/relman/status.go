@@ -84,7 +84,11 @@ func statusLines(v *cluster.View, why bool, now time.Time) [][2]string {
 		lines = append(lines, [2]string{"PREVIOUS", string(a.Previous.Release)})
 	}
 	if z := r.Freeze; z != nil {
-		lines = append(lines, [2]string{"FROZEN", fmt.Sprintf("by %s%s: %s", z.By, age(z.At, now), z.Reason)})
+		text := fmt.Sprintf("by %s%s: %s", z.By, age(z.At, now), z.Reason)
+		if !z.Until.IsZero() {
+			text += " (until " + z.Until.Format(time.RFC3339) + ")"
+		}
+		lines = append(lines, [2]string{"FROZEN", text})
 	}
 	if q := r.Request; q != nil {
 		text := fmt.Sprintf("%s by %s%s  (request %s)", strings.TrimSpace(string(q.Mode)+" "+string(q.Release)), q.By, age(q.At, now), q.Request)
@@ -115,15 +119,21 @@ func activeText(a *cluster.Active, now time.Time) string {
 	return fmt.Sprintf("%s  epoch %d, %s by %s%s%s", a.Release, a.Epoch, a.Kind, a.By, age(a.At, now), quoted(a.Message))
 }
 
-// nodesText counts nodes: "4, 4 live, 3 show what is active".
+// nodesText counts nodes: "4, 4 live, 1 out, 3/3 show what is active".
 func nodesText(r statusReport) string {
-	live := 0
+	live, out := 0, 0
 	for _, n := range r.Nodes {
 		if n.Live {
 			live++
 		}
+		if n.Member == cluster.MemberOut || n.Member == cluster.MemberDrain {
+			out++
+		}
 	}
 	text := fmt.Sprintf("%d, %d live", len(r.Nodes), live)
+	if out > 0 {
+		text += fmt.Sprintf(", %d out", out)
+	}
 	if r.Active != nil {
 		text += fmt.Sprintf(", %d/%d show what is active", r.Shown.Done, r.Shown.Of)
 	}
