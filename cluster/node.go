@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -23,8 +24,9 @@ type Node struct {
 	join Join
 	log  *slog.Logger
 
-	before string        // a boot that is known to have ended; see Succeed
-	fence  time.Duration // see Vouch
+	cluster atomic.Pointer[string] // that the node belongs to; nil: not known yet
+	before  string                 // a boot that is known to have ended; see Succeed
+	fence   time.Duration          // see Vouch
 
 	alive atomic.Bool
 	seen  sightings
@@ -53,6 +55,38 @@ func (c *Client) Node(self Self, live Live, join Join) *Node {
 // taken over at once instead of after it has run out. It is called before Run.
 func (n *Node) Succeed(boot string) { n.before = boot }
 
+// Belong says which cluster this node is of: it registers in no other. Without it,
+// the first one counts that it registers in. It is called before Run.
+func (n *Node) Belong(cluster string) {
+	if cluster != "" {
+		n.cluster.Store(&cluster)
+	}
+}
+
+// errOtherCluster: etcd is that of another cluster.
+var errOtherCluster = errors.New("etcd is of another cluster")
+
+// belongs is an error when etcd is that of another cluster. A cluster that has no
+// name yet is anybody's.
+func (n *Node) belongs(info *mvccpb.KeyValue) error {
+	id, err := clusterID(info)
+	own := n.cluster.Load()
+	if err != nil || id == "" || own == nil || *own == id {
+		return err
+	}
+	return fmt.Errorf("%w: node %s belongs to cluster %s, the one at %s is %s", errOtherCluster, n.self.Node, *own, n.c.endpoints(), id)
+}
+
+// clusterID is the name of a cluster, "" while it has none.
+func clusterID(info *mvccpb.KeyValue) (string, error) {
+	var i Info
+	if info == nil {
+		return "", nil
+	}
+	err := decode(InfoKey, info.Value, &i)
+	return i.ID, err
+}
+
 // Alive reports whether the node's session lives as far as is known.
 func (n *Node) Alive() bool { return n.alive.Load() }
 
@@ -66,7 +100,11 @@ func (n *Node) MissedEvents() uint64 { return n.seen.missed.Load() }
 func (n *Node) FollowSites(ctx context.Context, each func([]release.Site)) error {
 	var last []release.Site
 	first := true
-	n.c.follow(ctx, n.log, &n.seen, []string{CatalogKey, JoinKey(n.self.Node)}, func(_ int64, kvs []*mvccpb.KeyValue) {
+	n.c.follow(ctx, n.log, &n.seen, []string{CatalogKey, JoinKey(n.self.Node), InfoKey}, func(_ int64, kvs []*mvccpb.KeyValue) {
+		if err := n.belongs(kvs[2]); err != nil {
+			n.log.Error("the sites are not followed", "error", err)
+			return
+		}
 		sites, err := n.sites(kvs[0], kvs[1])
 		if err != nil {
 			n.log.Error("cannot read which sites there are", "error", err)
@@ -106,7 +144,7 @@ func (n *Node) sites(catalog, joined *mvccpb.KeyValue) ([]release.Site, error) {
 // have one of them newer than another, which a transaction made from it
 // finds out by its guards.
 func (n *Node) Follow(ctx context.Context, site release.Site, each func(NodeView)) error {
-	keys := []string{ActiveKey(site), RolloutKey(site), MemberKey(site, n.self.Node), ServingKey(site), SecretKey(site)}
+	keys := []string{ActiveKey(site), RolloutKey(site), MemberKey(site, n.self.Node), ServingKey(site), SecretKey(site), InfoKey}
 	n.c.follow(ctx, n.log.With("site", site), &n.seen, keys, func(rev int64, kvs []*mvccpb.KeyValue) {
 		v, err := nodeView(site, rev, kvs)
 		if err != nil {
@@ -148,7 +186,9 @@ func nodeView(site release.Site, rev int64, kvs []*mvccpb.KeyValue) (NodeView, e
 			return v, err
 		}
 	}
-	return v, nil
+	var err error
+	v.Cluster, err = clusterID(kvs[5])
+	return v, err
 }
 
 // Active reads what is active now: the newest that any member of etcd knows,

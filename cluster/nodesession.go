@@ -31,6 +31,8 @@ func (n *Node) Run(ctx context.Context) error {
 			return err
 		case errors.Is(err, errDuplicate):
 			n.log.Error("another process with this node id is alive; waiting for it to end", "class", ClassDuplicateNode, "error", err)
+		case errors.Is(err, errOtherCluster):
+			n.log.Error("not registered", "error", err)
 		default:
 			n.log.Warn("session lost, registering anew", "error", err)
 		}
@@ -103,8 +105,11 @@ var errJoined = errors.New("the node has joined otherwise before")
 // register puts the node's live key and, the first time ever, its join.
 func (n *Node) register(ctx context.Context, s *session) (revision int64, err error) {
 	id := n.self.Node
-	r, err := n.c.read(ctx, "register "+string(id), clientv3.OpGet(LiveKey(id)), clientv3.OpGet(JoinKey(id)))
+	r, err := n.c.read(ctx, "register "+string(id), clientv3.OpGet(LiveKey(id)), clientv3.OpGet(JoinKey(id)), clientv3.OpGet(InfoKey))
 	if err != nil {
+		return 0, err
+	}
+	if err := n.belongs(only(ranged(r, 2))); err != nil {
 		return 0, err
 	}
 	live := only(ranged(r, 0))
@@ -134,7 +139,12 @@ func (n *Node) register(ctx context.Context, s *session) (revision int64, err er
 	}
 	ctx, cancel := n.c.call(ctx) // not longer: the lease runs meanwhile
 	defer cancel()
-	return n.c.commit(ctx, t, s.Lease())
+	revision, err = n.c.commit(ctx, t, s.Lease())
+	if err == nil && n.cluster.Load() == nil {
+		id, _ := clusterID(only(ranged(r, 2))) // it was read above
+		n.Belong(id)
+	}
+	return revision, err
 }
 
 // mayTake says whether a live key may be replaced: it is this boot's own, that

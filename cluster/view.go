@@ -176,4 +176,5 @@ type NodeView struct {
 	Member   Entry[Member] // the node's own
 	Serving  Entry[Serving]
 	Secret   Secret // nil where there is none
+	Cluster  string // the name of the cluster, "" while it has none
 }

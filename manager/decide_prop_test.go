@@ -289,10 +289,11 @@ func wrongAdmission(v *cluster.View, seen *attendance, n release.NodeID) string 
 func wrongFailure(v *cluster.View, seen *attendance, why *cluster.ErrorInfo) string {
 	held := !seen.held.IsZero() && now.Sub(seen.held) >= v.Policy.Value.Grace()
 	end, hard := hardEnd(v)
-	if now.Before(v.Rollout.Value.Deadline) && !(hard && !now.Before(end)) && !(held && why.Class == cluster.ClassQuorum) {
-		return "fails before its time"
+	ended := hard && !now.Before(end)
+	if !now.Before(v.Rollout.Value.Deadline) || ended || held && why.Class == cluster.ClassQuorum {
+		return ""
 	}
-	return ""
+	return "fails before its time"
 }
 
 func wrongDrain(v *cluster.View, nodes []release.NodeID) string {

@@ -11,7 +11,8 @@ import (
 
 // AdminHandler answers for the node itself, on a listener of its own:
 // /healthz, the process lives; /readyz, the node may take traffic; POST
-// /v1/verify, it reads all that it holds; /v1/contact, for its peers.
+// /v1/verify, it reads all that it holds; POST /v1/accept-reset, it obeys etcd
+// again; /v1/contact, for its peers.
 func (a *Agent) AdminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -25,8 +26,10 @@ func (a *Agent) AdminHandler() http.Handler {
 		plain(w, http.StatusOK, "ready")
 	})
 	mux.HandleFunc("GET /v1/contact", a.gate.answerContact)
-	// A page that somebody looks at on the same network cannot ask for it.
-	mux.Handle("POST /v1/verify", http.NewCrossOriginProtection().Handler(http.HandlerFunc(a.answerVerify)))
+	// A page that somebody looks at on the same network cannot ask for these.
+	protect := http.NewCrossOriginProtection()
+	mux.Handle("POST /v1/verify", protect.Handler(http.HandlerFunc(a.answerVerify)))
+	mux.Handle("POST /v1/accept-reset", protect.Handler(http.HandlerFunc(a.answerAccept)))
 	return mux
 }
 

@@ -271,7 +271,7 @@ func TestSite_hear(t *testing.T) {
 		t.Fatalf("active of revision %d", got)
 	}
 	s.see(cluster.NodeView{Revision: 11, Active: entry(1, 10)}) // a late word of something else
-	if got := s.view.Active.Mod; got != 12 || s.refusing {
+	if got := s.view.Active.Mod; got != 12 || s.refusing != nil {
 		t.Errorf("a late view: active of revision %d, refusing %v", got, s.refusing)
 	}
 	s.see(cluster.NodeView{Revision: 16, Active: entry(3, 16)})

@@ -24,6 +24,7 @@ const (
 	ClassHash          cluster.Class = "E_HASH"
 	ClassManifest      cluster.Class = "E_MANIFEST"
 	ClassEpochReset    cluster.Class = "E_EPOCH_RESET"
+	ClassForeign       cluster.Class = "E_OTHER_CLUSTER"
 	ClassEtcd          cluster.Class = "E_ETCD_UNAVAILABLE"
 	ClassEtcdDenied    cluster.Class = "E_ETCD_DENIED"
 	ClassNode          cluster.Class = "E_NODE"
@@ -88,6 +89,7 @@ func classOf(err error) cluster.Class {
 		{objectstore.ErrUnavailable, ClassS3Unreachable},
 		{release.ErrInvalid, ClassManifest},
 		{errEpochReset, ClassEpochReset},
+		{errForeign, ClassForeign},
 		{cluster.ErrNotFound, cluster.ClassReleaseGone},
 		{cluster.ErrDenied, ClassEtcdDenied},
 		{cluster.ErrUnavailable, ClassEtcd},

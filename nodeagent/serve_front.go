@@ -88,6 +88,16 @@ func (f *Front) Show(r *Release, epoch release.Epoch) (before *Release) {
 	return before
 }
 
+// forgetEpoch shows on what is shown, as if it had never become active: any
+// epoch is newer.
+func (f *Front) forgetEpoch() {
+	f.change(func(h *holdings) {
+		if h.shown != nil {
+			h.shown = &shown{h.shown.release, 0, []string{"0"}}
+		}
+	})
+}
+
 // Hold says which verified releases the node has, shown or not, and of which it
 // has something. Assets that the one shown lacks are answered out of them, and
 // visitors who are pinned to one.

@@ -57,7 +57,7 @@ func (s *site) status(v cluster.NodeView) cluster.Status {
 	st := cluster.Status{State: cluster.NodeServing, Release: id, Epoch: epoch, Swapped: s.swapped, Error: s.trouble}
 	r := v.Rollout
 	switch {
-	case s.refusing:
+	case s.refusing != nil:
 		st.State = cluster.NodeRefusing
 	case v.Member.Value == cluster.MemberDrain:
 		st.State, st.Drained = cluster.NodeDraining, s.drained(v)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -26,6 +27,7 @@ const (
 var (
 	errNewView    = errors.New("the rollout, the active release or the membership changed")
 	errEpochReset = errors.New("etcd's epoch went back")
+	errForeign    = errors.New("etcd is of another cluster")
 )
 
 // site is the work of a node for one site. Two goroutines share it: one hears
@@ -49,7 +51,7 @@ type site struct {
 	stopWork  context.CancelCauseFunc
 	applied   state
 	swapped   time.Time
-	refusing  bool
+	refusing  error // why etcd is not obeyed; nil: it is
 	entered   bool  // the node's claims are in etcd, and are what this boot found
 	filling   *fill // under way
 	heard     *heard
@@ -213,14 +215,17 @@ func (s *site) swap() {
 	if !s.view.Active.Exists() {
 		a = cluster.Active{}
 	}
-	s.refusing = a.Epoch < s.applied.Epoch || a.Epoch == s.applied.Epoch && a.Release != s.applied.Release
+	s.refusing = s.refuse(a)
 	// Also of a node that showed it before it was started, or swapped twice at once.
 	s.wasActive[a.Release] = true
 	if p := a.Previous; p != nil {
 		s.wasActive[p.Release] = true
 	}
-	if s.refusing || a.Epoch == 0 {
-		s.front.SetConfirmed(!s.refusing)
+	if s.refusing == nil && s.applied.Cluster == "" {
+		s.applied.Cluster = s.view.Cluster
+	}
+	if s.refusing != nil || a.Epoch == 0 {
+		s.front.SetConfirmed(s.refusing == nil)
 		return
 	}
 	id, epoch := s.front.Shown()
@@ -233,9 +238,22 @@ func (s *site) swap() {
 		// The release that was shown stays open: it is the previous one now.
 		s.front.Show(r, a.Epoch)
 		s.swapped = time.Now()
-		s.applied = state{Release: a.Release, Epoch: a.Epoch, Seq: max(s.applied.Seq, a.Release.Seq())}
+		s.applied = state{Release: a.Release, Epoch: a.Epoch, Seq: max(s.applied.Seq, a.Release.Seq()), Cluster: s.applied.Cluster}
 	}
 	s.front.SetConfirmed(true)
+}
+
+// refuse is why what etcd says is not obeyed, nil when it is. It is called with
+// the lock.
+func (s *site) refuse(a cluster.Active) error {
+	own := s.applied
+	switch {
+	case own.Cluster != "" && s.view.Cluster != "" && own.Cluster != s.view.Cluster:
+		return fmt.Errorf("%w: this node belongs to %s, it is %s", errForeign, own.Cluster, s.view.Cluster)
+	case a.Epoch < own.Epoch, a.Epoch == own.Epoch && a.Release != own.Release:
+		return fmt.Errorf("%w: it says epoch %d with %q, this node has shown %d with %q", errEpochReset, a.Epoch, a.Release, own.Epoch, own.Release)
+	}
+	return nil
 }
 
 // holding is a held release, opened; nil when no buffer has it. It is called
@@ -268,8 +286,8 @@ func (s *site) ready() string {
 	switch {
 	case !s.seen:
 		return "etcd has not been reached"
-	case s.refusing:
-		return errEpochReset.Error()
+	case s.refusing != nil:
+		return s.refusing.Error()
 	case s.view.Member.Value == cluster.MemberDrain:
 		return "draining"
 	case s.view.Member.Value == cluster.MemberOut:

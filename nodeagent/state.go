@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"relman/release"
 )
@@ -19,6 +20,9 @@ type state struct {
 	Release release.ID    `json:"release"` // applied last
 	Epoch   release.Epoch `json:"epoch"`
 	Seq     uint64        `json:"seq"` // the highest sequence number applied
+	// Cluster is whose epoch that is, "" where that is not known: of a cluster
+	// without a name, or in what an older agent wrote.
+	Cluster string `json:"cluster,omitempty"`
 }
 
 // readState is the zero state where none was written yet.
@@ -35,6 +39,27 @@ func readState(root *os.Root) (state, error) {
 		return state{}, fmt.Errorf("read %s: %w", stateFile, err)
 	}
 	return st, nil
+}
+
+// ClusterOf is the cluster that the node with this directory belongs to, as its
+// sites remember it; "" for none.
+func ClusterOf(dir string) (string, error) {
+	found, err := filepath.Glob(filepath.Join(dir, "sites", "*", stateFile))
+	if err != nil {
+		return "", err
+	}
+	for _, name := range found {
+		root, err := os.OpenRoot(filepath.Dir(name))
+		if err != nil {
+			return "", err
+		}
+		st, err := readState(root)
+		root.Close()
+		if err == nil && st.Cluster != "" {
+			return st.Cluster, nil
+		}
+	}
+	return "", nil
 }
 
 func (st state) write(root *os.Root) error {

@@ -99,17 +99,18 @@ func (s *site) round(ctx context.Context, v cluster.NodeView) error {
 	s.mu.Lock()
 	s.disk.grow(n)
 	s.mu.Unlock()
+	s.mu.Lock()
+	refusing := s.refusing
+	s.mu.Unlock()
+	if refusing != nil {
+		s.report(ctx, v)
+		return refusing
+	}
 	// What is shown has changed before this; now its links and its memory.
 	if err := s.settle(v); err != nil {
 		return err
 	}
 	s.report(ctx, v)
-	s.mu.Lock()
-	refusing := s.refusing
-	s.mu.Unlock()
-	if refusing {
-		return errEpochReset
-	}
 	in := v.Member.Value == cluster.MemberIn
 	s.unclaim(v)
 	for _, step := range []struct {
