@@ -28,8 +28,9 @@ type Node struct {
 	before  string                 // a boot that is known to have ended; see Succeed
 	fence   time.Duration          // see Vouch
 
-	alive atomic.Bool
-	seen  sightings
+	alive   atomic.Bool
+	trouble atomic.Pointer[error] // why it is not
+	seen    sightings
 
 	mu      sync.Mutex // guards reports, never while something is written
 	reports map[release.Site]*report
@@ -89,6 +90,15 @@ func clusterID(info *mvccpb.KeyValue) (string, error) {
 
 // Alive reports whether the node's session lives as far as is known.
 func (n *Node) Alive() bool { return n.alive.Load() }
+
+// Unregistered is why the node's session does not live; nil while it does, or
+// before it was tried.
+func (n *Node) Unregistered() error {
+	if err := n.trouble.Load(); err != nil && !n.Alive() {
+		return *err
+	}
+	return nil
+}
 
 // MissedEvents counts the changes that a read found and the watch had not
 // delivered. It should stay 0.

@@ -117,6 +117,15 @@ func TestNode_duplicate(t *testing.T) {
 	if second.Alive() || !first.Alive() {
 		t.Error("the second is alive, or the first is not")
 	}
+	clustertest.Until(t, 5*time.Second, func() error {
+		if err := second.Unregistered(); !errors.Is(err, errDuplicate) || !strings.Contains(err.Error(), "01FIRST") {
+			return fmt.Errorf("the second says %w", err)
+		}
+		return nil
+	})
+	if err := first.Unregistered(); err != nil {
+		t.Errorf("the first says %v", err)
+	}
 	stop()
 	w.until("the second", LiveKey(first.self.Node), func(p Pair) bool { return strings.Contains(p.Value, "01SECOND") })
 }

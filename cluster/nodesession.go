@@ -24,6 +24,7 @@ func (n *Node) Run(ctx context.Context) error {
 	for try := 0; ; try++ {
 		began := time.Now()
 		err := n.session(ctx)
+		n.trouble.Store(&err)
 		switch {
 		case ctx.Err() != nil:
 			return nil

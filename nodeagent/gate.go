@@ -85,13 +85,23 @@ func (g *gate) ready() string {
 		if g.reg.Alive() || cluster.Boottime()-time.Duration(g.good.Load()) <= g.fence {
 			return ""
 		}
-		return "no session in etcd"
+		return "no session in etcd" + g.unregistered()
 	}
 	if g.policy == Serve || g.policy == Drain && g.away.Load() {
 		return ""
 	}
 	silence, _ := g.silence()
 	return fmt.Sprintf("etcd has not answered for %s: other nodes may show another release", silence.Round(time.Second))
+}
+
+// unregistered says more about why there is no session, if anything is known.
+func (g *gate) unregistered() string {
+	if reg, tells := g.reg.(interface{ Unregistered() error }); tells {
+		if err := reg.Unregistered(); err != nil {
+			return ": " + err.Error()
+		}
+	}
+	return ""
 }
 
 // watch learns who the peers are while etcd answers, and asks them when it does

@@ -9,7 +9,7 @@ import (
 	"relman/release"
 )
 
-// ErrNotRefusing: the site obeys etcd, there is nothing to accept.
+// ErrNotRefusing says that a site obeys etcd, and there is nothing to accept.
 var ErrNotRefusing = errors.New("it is not refusing what etcd says")
 
 // AcceptReset has a site obey etcd again whose epoch went back. Somebody has made

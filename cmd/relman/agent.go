@@ -48,8 +48,10 @@ type nodeOptions struct {
 	group release.Group
 	sites []release.Site // empty: every site
 	dir   string
-	url   string // where others reach its sites; "" says it from the listener
-	admin string // where operators reach it; "" says it from the listener
+
+	cluster string // the id of the cluster that it belongs to; "": the one that it remembers
+	url     string // where others reach its sites; "" says it from the listener
+	admin   string // where operators reach it; "" says it from the listener
 
 	verify   *hook.Hook // nil: none
 	postFlip *hook.Hook // nil: none
@@ -121,6 +123,11 @@ func newNode(client *cluster.Client, store objectstore.Store, o nodeOptions, gat
 		cluster.Live{Boot: b.id, Addr: o.url, Admin: o.admin, Version: version},
 		cluster.Join{Sites: o.sites, Group: o.group},
 	)
+	belongs, err := belongsTo(o)
+	if err != nil {
+		return nil, errors.Join(err, b.end())
+	}
+	n.session.Belong(belongs)
 	n.session.Succeed(b.before)
 	n.session.Vouch(cmp.Or(gate.fence, nodeagent.DefaultFence))
 	checkHooks(log, o.verify, o.postFlip)
@@ -136,6 +143,20 @@ func newNode(client *cluster.Client, store objectstore.Store, o nodeOptions, gat
 		return nil, errors.Join(err, b.end())
 	}
 	return n, nil
+}
+
+// belongsTo is the cluster that a node belongs to: the one that is configured or
+// that its directory remembers, "" for neither.
+func belongsTo(o nodeOptions) (string, error) {
+	remembered, err := nodeagent.ClusterOf(o.dir)
+	if err != nil {
+		return "", fmt.Errorf("agent: %w", err)
+	}
+	if o.cluster != "" && remembered != "" && o.cluster != remembered {
+		return "", usagef("the node in %s belongs to cluster %s, not to %s", o.dir, remembered, o.cluster).
+			withHint("leave --cluster-id out or, to give it to another cluster, remove sites/*/state.json there")
+	}
+	return cmp.Or(o.cluster, remembered), nil
 }
 
 // start lets it work, and serve. What it shows is closed after the last

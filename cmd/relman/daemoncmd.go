@@ -70,6 +70,7 @@ the store is away.`,
 	f.StringVar(&group, "group", string(release.DefaultGroup), "the group of nodes that it belongs to")
 	f.StringSliceVar(&sites, "sites", nil, "the sites that it serves (default: all)")
 	f.StringVar(&o.node.dir, "dir", "/var/lib/relman", "where it keeps releases")
+	f.StringVar(&o.node.cluster, "cluster-id", "", "the cluster that it belongs to; it obeys no other one (default: the one that it was in before, if any)")
 	f.StringVar(&rate, "prefetch-rate", "", "bytes a second that it takes from the store at most, such as 20MiB (default: no limit)")
 	f.DurationVar(&o.gate.fence, "fence", nodeagent.DefaultFence, "how long it vouches for itself while etcd does not answer: 1s to 1h")
 	f.StringVar(&o.gate.onPartition, "on-partition", string(nodeagent.Drain), "what it does when etcd has not answered for so long: drain (not ready, unless etcd is away for every node), stop (503) or serve")
@@ -180,6 +181,7 @@ func newManagerCommand(env daemonEnv) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.id, "id", "", "the manager's name (default: the host's, up to the first dot)")
+	f.StringVar(&o.clusterID, "cluster-id", "", "the cluster that it manages; it leads no other one (default: the one that it finds)")
 	f.StringVar(&o.addr, "addr", "127.0.0.1:7070", "where it answers /v1/…, /healthz, /readyz and /metrics")
 	f.BoolVar(&o.embeddedEtcd, "embedded-etcd", false, "run an etcd member in this process and use it")
 	f.StringVar(&o.etcd.Dir, "etcd-dir", "/var/lib/relman/etcd", "where that member keeps its data")

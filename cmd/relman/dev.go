@@ -190,7 +190,7 @@ func (d *dev) connect(ctx context.Context) error {
 }
 
 func (d *dev) startManager(ctx context.Context) error {
-	m := manager.New(managerCluster{d.client}, manager.Config{ID: "dev", LeaseTTL: devLease, Log: d.log})
+	m := manager.New(managerCluster{Client: d.client}, manager.Config{ID: "dev", LeaseTTL: devLease, Log: d.log})
 	d.parts.start(ctx, "manager", m.Run)
 	l, err := listenNear(ctx, d.addr(devAPIAddr), d.log)
 	if err != nil {

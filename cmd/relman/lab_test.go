@@ -60,7 +60,7 @@ func newLab(t *testing.T) *lab {
 // withManager runs a manager.
 func (l *lab) withManager(t *testing.T) *lab {
 	t.Helper()
-	m := manager.New(managerCluster{l.client}, manager.Config{ID: "m", LeaseTTL: 3 * time.Second, Log: l.log})
+	m := manager.New(managerCluster{Client: l.client}, manager.Config{ID: "m", LeaseTTL: 3 * time.Second, Log: l.log})
 	l.parts.start(t.Context(), "manager", m.Run)
 	return l
 }

@@ -25,8 +25,11 @@ import (
 type managerOptions struct {
 	cluster cluster.Config
 	id      string
-	addr    string // of the API
-	store   string // for the cluster's Info; "" leaves it as it is
+
+	clusterID string // "": whichever it finds
+
+	addr  string // of the API
+	store string // for the cluster's Info; "" leaves it as it is
 
 	embeddedEtcd bool
 	etcd         etcdserver.Config
@@ -83,7 +86,9 @@ func runManager(ctx context.Context, o managerOptions, log *slog.Logger) (err er
 		store.info = func(context.Context) (cluster.Info, error) { return own, nil }
 	}
 	checkHooks(log, o.postConverge)
-	m := manager.New(managerCluster{client}, manager.Config{
+	home := &homeCluster{id: o.clusterID, info: client.Info}
+	parts.start(ctx, "cluster id", func(ctx context.Context) error { return home.watch(ctx, log) })
+	m := manager.New(managerCluster{client, home}, manager.Config{
 		ID: o.id, Log: log,
 		Store: store.find, SweepEvery: o.sweepEvery, SweepGrace: o.sweepGrace, SweepKeep: o.sweepKeep,
 		PostConverge: o.postConverge, ConvergeWithin: o.convergeWithin,
@@ -204,10 +209,18 @@ func startAPI(ctx context.Context, parts *stack, client *cluster.Client, m *mana
 }
 
 // managerCluster is a client as a manager sees it.
-type managerCluster struct{ *cluster.Client }
+type managerCluster struct {
+	*cluster.Client
+	home *homeCluster // nil: any
+}
 
-// Campaign waits to be elected.
+// Campaign waits to be elected, in the manager's own cluster.
 func (c managerCluster) Campaign(ctx context.Context, id string, ttl time.Duration) (manager.Leadership, error) {
+	if c.home != nil {
+		if err := c.home.check(ctx); err != nil {
+			return nil, err
+		}
+	}
 	l, err := c.Client.Campaign(ctx, id, ttl)
 	if err != nil {
 		return nil, err // not l: a nil *cluster.Leadership is no nil interface

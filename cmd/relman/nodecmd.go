@@ -164,6 +164,43 @@ comes back all the same, it is a new node.`,
 	}
 }
 
+func newAcceptResetCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "accept-epoch-reset NODE",
+		Short: "Have a node obey etcd again, whose epoch went back",
+		Long: `Have a node obey etcd again, whose epoch went back: etcd was restored from a
+backup, and what it says now is to be shown. Until then the node refuses it, and
+shows what it has. It asks the address that the node says of itself.`,
+		Args: argsNamed("NODE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.changeNode(cmd.Context(), args[0], func(ctx context.Context, n nodeOf) error {
+				accepted := 0
+				for _, v := range n.views {
+					if v.Status[n.id].State != cluster.NodeRefusing {
+						continue
+					}
+					live := v.Live[n.id]
+					if live.Admin == "" {
+						return &failure{code: exitUnreachable, class: classNodeUnreachable, text: fmt.Sprintf("%s does not say where its admin listener is", n.id)}
+					}
+					limited, cancel := context.WithTimeout(ctx, adminDialTimeout)
+					resp, err := postAdmin(limited, live.Admin, "/v1/accept-reset", v.Site)
+					cancel()
+					if err != nil {
+						return &failure{code: exitError, class: classNodeUnreachable, err: err}
+					}
+					_ = resp.Body.Close() // it has said yes
+					accepted++
+				}
+				if accepted == 0 {
+					return n.print("unchanged %s: it refuses nothing", n.id)
+				}
+				return n.print("accepted for %s", n.id)
+			})
+		},
+	}
+}
+
 // nodeOf is a node, and the sites that a command is about.
 type nodeOf struct {
 	a     *app

@@ -3,11 +3,17 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"relman/cluster"
+	"relman/release"
 )
 
 // expectCommand runs a command line and checks how it ends and what it says.
@@ -181,5 +187,107 @@ func TestPinAndFreezeFor(t *testing.T) {
 	}
 	if _, _, f := l.publish(t.Context(), t, publishOptions{askOptions: patient(), dir: site(t, "b")}); f != nil {
 		t.Error(f)
+	}
+}
+
+// TestNodes_acceptEpochReset: nodes refuse an epoch that went back until they
+// are told, one by one.
+func TestNodes_acceptEpochReset(t *testing.T) {
+	l := newLab(t).withManager(t)
+	for _, id := range []release.NodeID{"n1", "n2"} {
+		l.withAdminNode(t, id)
+	}
+	l.await(t, "all nodes have entered", func(v *cluster.View) bool { return v.Entered() == 2 })
+	for _, text := range []string{"a", "b"} {
+		if _, _, f := l.publish(t.Context(), t, publishOptions{askOptions: patient(), dir: site(t, text)}); f != nil {
+			t.Fatal(f)
+		}
+	}
+	l.expectCommand(t, exitOK, "refuses nothing", "nodes", "accept-epoch-reset", "n1")
+	past, err := l.client.History(t.Context(), "www", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(past[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored := cluster.Txn{Name: "restore", Ops: []cluster.Op{{Key: cluster.ActiveKey("www"), Value: string(raw)}}}
+	if _, err := l.client.Commit(t.Context(), restored); err != nil {
+		t.Fatal(err)
+	}
+	l.await(t, "both refuse", func(v *cluster.View) bool {
+		return v.Status["n1"].State == cluster.NodeRefusing && v.Status["n2"].State == cluster.NodeRefusing
+	})
+	l.expectCommand(t, exitOK, "accepted for n1", "node", "accept-epoch-reset", "n1")
+	l.await(t, "n1 obeys", func(v *cluster.View) bool {
+		s := v.Status["n1"]
+		return s.State == cluster.NodeServing && s.Epoch == 1 && v.Status["n2"].State == cluster.NodeRefusing
+	})
+}
+
+// withAdminNode runs a node that answers for itself, too.
+func (l *lab) withAdminNode(t *testing.T, id release.NodeID) {
+	t.Helper()
+	sites, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := httptest.NewUnstartedServer(nil)
+	o := nodeOptions{id: id, group: "main", dir: filepath.Join(t.TempDir(), "node"), admin: "http://" + admin.Listener.Addr().String()}
+	n, err := newNode(l.client, l.store, o, gateOptions{}, sites, newRegistry(), l.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin.Config.Handler = n.agent.AdminHandler()
+	admin.Start()
+	t.Cleanup(admin.Close)
+	n.start(t.Context(), l.parts, l.log)
+}
+
+// TestHomeCluster: a manager leads in its own cluster only.
+func TestHomeCluster(t *testing.T) {
+	info, err := cluster.Info{ID: "01A"}, error(nil)
+	h := &homeCluster{info: func(context.Context) (cluster.Info, error) { return info, err }}
+	expect := func(what, says string) {
+		t.Helper()
+		got := h.check(t.Context())
+		if says == "" && got != nil || says != "" && (got == nil || !strings.Contains(got.Error(), says)) {
+			t.Errorf("%s: %v, want %q", what, got, says)
+		}
+	}
+	err = cluster.ErrNotFound
+	expect("a cluster without a name", "")
+	err = cluster.ErrUnavailable
+	expect("etcd is away", "unavailable")
+	err = nil
+	expect("the first one", "")
+	info.ID = "01B"
+	expect("another one", "etcd is that of cluster 01B, this manager belongs to 01A")
+	err = h.watch(t.Context(), slog.New(slog.DiscardHandler))
+	if f := failureOf(err); f.code != exitUsage {
+		t.Errorf("the manager ends with %v", err)
+	}
+}
+
+// TestBelongsTo: what is configured has to be what the directory remembers.
+func TestBelongsTo(t *testing.T) {
+	dir := t.TempDir()
+	if id, err := belongsTo(nodeOptions{dir: dir, cluster: "01A"}); id != "01A" || err != nil {
+		t.Errorf("%q %v", id, err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "sites", "www"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "sites", "www", "state.json"), []byte(`{"epoch":3,"cluster":"01B"}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for configured, want := range map[string]string{"": "01B", "01B": "01B"} {
+		if id, err := belongsTo(nodeOptions{dir: dir, cluster: configured}); id != want || err != nil {
+			t.Errorf("%q %v", id, err)
+		}
+	}
+	if _, err := belongsTo(nodeOptions{dir: dir, cluster: "01A"}); failureOf(err).code != exitUsage || !strings.Contains(err.Error(), "belongs to cluster 01B, not to 01A") {
+		t.Errorf("error %v", err)
 	}
 }

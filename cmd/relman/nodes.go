@@ -33,6 +33,7 @@ func newNodesCommand(a *app) *cobra.Command {
 			RunE:  func(cmd *cobra.Command, args []string) error { return a.showNode(cmd.Context(), args[0]) },
 		},
 		newCordonCommand(a), newUncordonCommand(a), newDrainCommand(a), newApproveCommand(a), newRemoveNodeCommand(a),
+		newAcceptResetCommand(a),
 	)
 	return cmd
 }

@@ -78,22 +78,11 @@ func postVerify(ctx context.Context, admin string, site release.Site, each func(
 	defer cancel(nil)
 	silent := time.AfterFunc(adminSilence, func() { cancel(errSilent) })
 	defer silent.Stop()
-	address := strings.TrimSuffix(admin, "/") + "/v1/verify?site=" + url.QueryEscape(string(site))
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, nil)
+	resp, err := postAdmin(ctx, admin, "/v1/verify", site)
 	if err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: adminDialTimeout}).DialContext}
-	defer transport.CloseIdleConnections()
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", admin, errorOr(context.Cause(ctx), err))
-	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		why, _ := io.ReadAll(io.LimitReader(resp.Body, 500)) // only says more
-		return nil, fmt.Errorf("%s answers %s: %s", admin, resp.Status, strings.TrimSpace(string(why)))
-	}
 	for dec := json.NewDecoder(resp.Body); ; {
 		var a nodeagent.VerifyAnswer
 		if err := dec.Decode(&a); err != nil {
@@ -110,6 +99,30 @@ func postVerify(ctx context.Context, admin string, site release.Site, each func(
 			return nil, fmt.Errorf("%s answered about %d sites", admin, len(a.Sites))
 		}
 	}
+}
+
+// postAdmin asks an agent for something about a site, and returns its answer if
+// that is a yes.
+func postAdmin(ctx context.Context, admin, path string, site release.Site) (*http.Response, error) {
+	address := strings.TrimSuffix(admin, "/") + path + "?site=" + url.QueryEscape(string(site))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: adminDialTimeout}).DialContext,
+		DisableKeepAlives: true, // one question for each
+	}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", admin, errorOr(context.Cause(ctx), err))
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, 500)) // only says more
+		return nil, fmt.Errorf("%s answers %s: %s", admin, resp.Status, strings.TrimSpace(string(why)))
+	}
+	return resp, nil
 }
 
 func errorOr(err, otherwise error) error {
