@@ -246,7 +246,7 @@ func TestFollow_lostEvents(t *testing.T) {
 	clustertest.Until(t, 10*time.Second, func() error { // it watches anew
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.begun != 10 { // five keys, twice
+		if l.begun != 12 { // six keys, twice
 			return fmt.Errorf("%d watches", l.begun)
 		}
 		return nil

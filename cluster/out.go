@@ -59,7 +59,7 @@ func Out(f Fence, v *View, nodes []release.NodeID, why string) Txn {
 	for _, n := range nodes {
 		m := v.Members[n]
 		t.Guards = append(t.Guards, unchanged(MemberKey(v.Site, n), m.Mod, ClassConflict))
-		if m.Value == MemberIn {
+		if m.Value != MemberDrain && m.Value != MemberOut {
 			t.Guards = append(t.Guards,
 				absent(LiveKey(n), ClassConflict),
 				unchanged(LastKey(n), v.Last[n].Mod, ClassConflict))

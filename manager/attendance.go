@@ -105,12 +105,16 @@ func (a *attendance) steadyAt(v *cluster.View, n release.NodeID) time.Time {
 	return a.of(n).since.Add(fenceWait(v, n))
 }
 
-// of is what was seen of a node.
+// never is later than any time that is waited for.
+var never = time.Unix(1<<40, 0)
+
+// of is what was seen of a node. For one that nothing was seen of, no time is ever
+// over.
 func (a *attendance) of(n release.NodeID) attendant {
 	if at := a.nodes[n]; at != nil {
 		return *at
 	}
-	return attendant{}
+	return attendant{since: never, draining: never}
 }
 
 // fenceWait is how long a leader waits for a node's fence.

@@ -262,7 +262,11 @@ func (n *nodeOf) read(ctx context.Context) error {
 // cordon cordons the node, unless too few would be left.
 func (n *nodeOf) cordon(ctx context.Context, why string, force bool) error {
 	for _, v := range n.views {
-		left := slices.DeleteFunc(v.EnteredNodes(), func(e release.NodeID) bool { return e == n.id || v.Cordons[e].Exists() })
+		counting := v.EnteredNodes()
+		if !slices.Contains(counting, n.id) {
+			continue // nobody is lost
+		}
+		left := slices.DeleteFunc(counting, func(e release.NodeID) bool { return e == n.id || v.Cordons[e].Exists() })
 		b, err := v.Bar(cluster.Desired{})
 		if err != nil {
 			return err
