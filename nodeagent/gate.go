@@ -129,9 +129,11 @@ func (g *gate) watch(ctx context.Context) {
 	}
 }
 
-// nobodyHears reports whether etcd is away, and not this node cut off: some peer
-// could be asked, and none of them has heard of etcd lately either. A node that
-// cannot reach anybody is cut off; one that has no peers cannot be behind them.
+// nobodyHears reports whether etcd is away, and not this node cut off: none of the
+// peers that could be asked has heard of etcd lately either, and with this node they
+// are more than half of all. A node that cannot reach anybody is cut off, and so are a
+// few that reach only each other: the others may put them out, and flip. One that
+// has no peers cannot be behind them.
 func (g *gate) nobodyHears(ctx context.Context) bool {
 	var wg sync.WaitGroup
 	var answered, hears atomic.Int32
@@ -148,7 +150,8 @@ func (g *gate) nobodyHears(ctx context.Context) bool {
 		})
 	}
 	wg.Wait()
-	return hears.Load() == 0 && (answered.Load() > 0 || len(g.peers) == 0)
+	silent := int(answered.Load()) + 1
+	return hears.Load() == 0 && 2*silent > len(g.peers)+1
 }
 
 // contactAnswer is GET /v1/contact: for how long etcd has not answered this node,

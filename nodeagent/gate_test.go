@@ -42,6 +42,12 @@ func TestGate(t *testing.T) {
 			return []cluster.Peer{gone, peer(t, 12*time.Second)}
 		}, true, "fenced", 200},
 		{"cut off from everybody", Drain, 11 * time.Second, func(*testing.T) []cluster.Peer { return []cluster.Peer{gone, gone} }, false, "fenced", 200},
+		{"cut off with one of three peers", Drain, 11 * time.Second, func(t *testing.T) []cluster.Peer {
+			return []cluster.Peer{gone, gone, peer(t, 12*time.Second)}
+		}, false, "fenced", 200},
+		{"etcd is away, and one of three peers is down", Drain, 11 * time.Second, func(t *testing.T) []cluster.Peer {
+			return []cluster.Peer{gone, peer(t, 9*time.Second), peer(t, 12*time.Second)}
+		}, true, "fenced", 200},
 		{"alone", Drain, 11 * time.Second, nil, true, "fenced", 200},
 		{"stop: etcd is away for everybody", Stop, 11 * time.Second, func(t *testing.T) []cluster.Peer { return []cluster.Peer{peer(t, 12*time.Second)} }, false, "", 503},
 		{"stop: in contact", Stop, time.Second, nil, true, "", 200},
