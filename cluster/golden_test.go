@@ -52,6 +52,7 @@ func TestGolden_keys(t *testing.T) {
 		RolloutKey("www"):                  "/relman/v1/sites/www/rollout",
 		VerdictKey("www", "000001-abc"):    "/relman/v1/sites/www/verdicts/000001-abc",
 		StatusKey("n1", "www"):             "/relman/v1/nodes/n1/status/www",
+		LoweredKey("n1", "www"):            "/relman/v1/nodes/n1/lowered/www",
 		UploadKey("www", "01R"):            "/relman/v1/uploads/www/01R",
 		PinKey("www", "000001-abc"):        "/relman/v1/sites/www/pins/000001-abc",
 		CordonKey("www", "n1"):             "/relman/v1/sites/www/cordons/n1",

@@ -137,6 +137,11 @@ func StatusKey(n release.NodeID, s release.Site) string {
 	return nodesPrefix + string(n) + "/status/" + string(s)
 }
 
+// LoweredKey holds Lowered: which claims of a site the node took back last.
+func LoweredKey(n release.NodeID, s release.Site) string {
+	return nodesPrefix + string(n) + "/lowered/" + string(s)
+}
+
 // UploadKey marks a publisher at work, under its lease.
 func UploadKey(s release.Site, r RequestID) string {
 	return uploadsPrefix + string(s) + "/" + string(r)

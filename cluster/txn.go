@@ -415,7 +415,8 @@ func Enter(s Self, v *NodeView, held []release.ID) Txn {
 // node that lacks the active release also makes room by it. So nothing may have
 // moved since v was read: a claim that was not needed then may be needed now.
 // Only claims that exist are touched, so that a node that never entered does
-// not enter by it.
+// not enter by it. The transaction says so of itself (Lowered): no other one may
+// take back what active or previous rest on.
 func Lower(s Self, v *NodeView, buffers []int) Txn {
 	t := Txn{
 		Name: fmt.Sprintf("lower the claims of %s on %s", s.Node, v.Site),
@@ -430,5 +431,6 @@ func Lower(s Self, v *NodeView, buffers []int) Txn {
 		t.Guards = append(t.Guards, present(ClaimKey(v.Site, k, s.Group, s.Node), ClassNotMember))
 		t.Ops = append(t.Ops, s.claim(v.Site, k, ""))
 	}
+	t.Ops = append(t.Ops, put(LoweredKey(s.Node, v.Site), Lowered{Buffers: buffers, Boot: s.Live.Boot}))
 	return t
 }

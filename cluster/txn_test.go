@@ -348,6 +348,7 @@ var txnTests = []txnTest{
 		check: func(w *world, _ int64) {
 			w.wantValue(ClaimKey(w.site, 0, "main", w.nodes[0].Node), NoClaim)
 			w.wantValue(ClaimKey(w.site, 1, "main", w.nodes[0].Node), NoClaim)
+			w.wantValue(LoweredKey(w.nodes[0].Node, w.site), `{"buffers":[0,1],"boot":"01BOOT"}`)
 		},
 		breaches: []breach{
 			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},

@@ -242,6 +242,14 @@ type Status struct {
 	Drained int64 `json:"drained,omitempty"`
 }
 
+// Lowered says which buffers a node's claims were lowered for (T11a). It is
+// written in the transaction that lowers them: by it the history tells a claim
+// that was not true any more from one that nobody may take back.
+type Lowered struct {
+	Buffers []int  `json:"buffers"`
+	Boot    string `json:"boot"` // of the agent
+}
+
 // Progress of a fill, in bytes; or of what comes after it.
 type Progress struct {
 	Release release.ID `json:"release"`

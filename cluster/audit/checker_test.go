@@ -54,7 +54,7 @@ var sound = map[string]func(p *past){
 		p.do(flip(p.next(4, 2, 2)))
 	},
 	"a node that lowers what its disk has lost, and comes back": func(p *past) {
-		p.do(puts{claim(0, "n1"): "-", claim(1, "n1"): "-", "/relman/v1/nodes/n1/lowered/www": `{"buffers":[0,1]}`})
+		p.do(puts{claim(0, "n1"): "-", claim(1, "n1"): "-", cluster.LoweredKey("n1", www): `{"buffers":[0,1]}`})
 		p.do(puts{claim(0, "n1"): id(1), claim(1, "n1"): id(2), claim(2, "n1"): "-"})
 		p.publishes(3, 2)
 	},
@@ -99,7 +99,7 @@ var sound = map[string]func(p *past){
 	},
 	"a canary that is taken back while a node has lost it": func(p *past) {
 		p.canaries(3, 2)
-		p.do(puts{claim(2, "n1"): "-", "/relman/v1/nodes/n1/lowered/www": `{"buffers":[2]}`})
+		p.do(puts{claim(2, "n1"): "-", cluster.LoweredKey("n1", www): `{"buffers":[2]}`})
 		a := *p.active()
 		a.Epoch, a.Flip, a.Kind = a.Epoch+1, "01TAKEBACK", "abort"
 		ops := flip(a)
@@ -308,13 +308,13 @@ var planted = []struct {
 		p.do(puts{claim(0, "n2"): "-"})
 	}},
 	{"a node lowers more than it says", I12, "ready/0/main/n1", "took back its claim", func(p *past) {
-		p.do(puts{claim(0, "n1"): "-", claim(1, "n1"): "-", "/relman/v1/nodes/n1/lowered/www": `{"buffers":[1]}`})
+		p.do(puts{claim(0, "n1"): "-", claim(1, "n1"): "-", cluster.LoweredKey("n1", www): `{"buffers":[1]}`})
 	}},
 	{"another node explains it", I12, "ready/1/main/n1", "took back its claim", func(p *past) {
-		p.do(puts{claim(1, "n1"): "-", "/relman/v1/nodes/n2/lowered/www": `{"buffers":[1]}`})
+		p.do(puts{claim(1, "n1"): "-", cluster.LoweredKey("n2", www): `{"buffers":[1]}`})
 	}},
 	{"an old explanation explains nothing new", I12, "ready/1/main/n1", "took back its claim", func(p *past) {
-		p.do(puts{"/relman/v1/nodes/n1/lowered/www": `{"buffers":[1]}`})
+		p.do(puts{cluster.LoweredKey("n1", www): `{"buffers":[1]}`})
 		p.do(puts{claim(1, "n1"): "-"})
 	}},
 	{"a node puts another release in what is active", I12, "ready/1/main/n1", "took back its claim", func(p *past) {
