@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -13,7 +14,7 @@ func TestGolden_keysAndValues(t *testing.T) {
 	s := w.site
 	r1, r2, m2 := string(w.r1), string(w.r2), record(2).Manifest.String()
 	active := `{"release":"` + r2 + `","epoch":8,"buffer":1,"previous":{"release":"` + r1 + `","buffer":0},"kind":"publish","flip":"01FLIP2","manifest":"` + m2 +
-		`","at":"2026-11-22T19:58:00Z","by":"ci@example","request":"01REQ2","quorum":{"members":2,"claims":2}}`
+		`","at":"2026-11-22T19:58:00Z","by":"ci@example","request":"01REQ2","quorum":{"members":2,"claims":2},"leader":` + fmt.Sprint(w.fence.Create) + `}`
 	for key, want := range map[string]string{
 		"/relman/v1/sites/www/active":             active,
 		"/relman/v1/sites/www/history/0000000008": active,

@@ -218,6 +218,7 @@ func supersede(v *View, at time.Time) []Op {
 func Flip(f Fence, v *View, a Active) Txn {
 	rec := v.Releases[a.Release]
 	d := v.Desired.Value
+	a.Leader = f.Create
 	t := Txn{
 		Name: fmt.Sprintf("flip %s to %s", v.Site, a.Release),
 		Guards: []Guard{

@@ -71,6 +71,9 @@ type Active struct {
 	Request  RequestID      `json:"request"`
 	Override []Override     `json:"override,omitempty"` // the rules that it was to get past
 	Quorum   Quorum         `json:"quorum"`
+	// Leader is the create revision of the election key of the leader that
+	// wrote this: set by Flip, so that the history shows who flipped.
+	Leader int64 `json:"leader,omitempty"`
 }
 
 // Quorum is the evidence for a flip, as the leader counted it at the revision
