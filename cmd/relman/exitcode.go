@@ -36,6 +36,7 @@ const (
 	classStoreDenied      cluster.Class = "E_STORE_DENIED"
 	classStoreNotFound    cluster.Class = "E_STORE_NOT_FOUND"
 	classCorrupt          cluster.Class = "E_CORRUPT"
+	classHistory          cluster.Class = "E_HISTORY"
 	classNodeUnreachable  cluster.Class = "E_NODE_UNREACHABLE"
 	classNotConverged     cluster.Class = "E_NOT_CONVERGED"
 	classTimeout          cluster.Class = "E_TIMEOUT"

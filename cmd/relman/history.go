@@ -16,18 +16,44 @@ const maxHistory = 10_000
 
 func newHistoryCommand(a *app) *cobra.Command {
 	var n int
+	var verify bool
 	cmd := &cobra.Command{
-		Use:   "history",
+		Use:   "history [--verify [SITE]]",
 		Short: "List what was active, the newest first: when, what, by whom and why",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if n < 1 {
+		Long: `List what was active, the newest first: when, what, by whom and why.
+
+With --verify, replay instead what etcd remembers of SITE, or of all sites,
+revision by revision, and check that every change kept to the protocol: that all
+nodes held what they were flipped to, that epochs grew by one, that a leader
+wrote, and more. This trusts no program that wrote. It reaches back as far as
+etcd was not compacted, and says how far that is. Nothing is changed.
+
+Exit code 10 says that something broke the protocol; each such revision is named.`,
+		Example: `  relman history -n 100
+  relman history --verify
+  relman history --verify www -o json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case n < 1:
 				return usagef("-n is %d, it can be 1 or more", n)
+			case verify && cmd.Flags().Changed("number"):
+				return usagef("--verify replays all that there is: leave -n out")
+			case verify:
+				site := a.cfg.Site
+				if len(args) > 0 {
+					site = args[0]
+				}
+				return a.verifyHistory(cmd.Context(), site)
+			case len(args) > 0:
+				return usagef("history takes no argument without --verify; the site is given with -s")
 			}
 			return a.history(cmd.Context(), min(n, maxHistory))
 		},
 	}
-	cmd.Flags().IntVarP(&n, "number", "n", 20, "how many epochs")
+	f := cmd.Flags()
+	f.IntVarP(&n, "number", "n", 20, "how many epochs")
+	f.BoolVar(&verify, "verify", false, "replay what etcd remembers, and check it against the protocol")
 	return cmd
 }
 

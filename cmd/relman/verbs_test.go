@@ -102,6 +102,7 @@ $`
 	expect(exitOK, "n1\nn2\n", "nodes", "-o", "name")
 	expect(exitOK, "http://127.0.0.1", "nodes", "show", "n1")
 	expect(exitUsage, "no node n9", "nodes", "show", "n9")
+	expect(exitOK, "VERIFIED   0 violations of", "history", "--verify")
 }
 
 // TestBadInput: each has its own error, and changes nothing.
@@ -134,6 +135,10 @@ func TestBadInput(t *testing.T) {
 		{[]string{"flip", "@0", "-s", "www"}, []string{"epoch"}},
 		{[]string{"flip", "@7", "-s", "www"}, []string{"at epoch 0"}},
 		{[]string{"history", "-n", "0", "-s", "www"}, []string{"-n is 0"}},
+		{[]string{"history", "www"}, []string{"without --verify"}},
+		{[]string{"history", "--verify", "-n", "3"}, []string{"leave -n out"}},
+		{[]string{"history", "--verify", "blog"}, []string{"no site blog"}},
+		{[]string{"history", "--verify", "www", "shop"}, []string{"at most 1 arg"}},
 		{[]string{"pubish", good}, []string{"no command", "relman publish"}},
 		{[]string{"status", "--cert", "/nowhere"}, []string{"--cert and --key"}},
 		{[]string{"status", "--cacert", "/nowhere"}, []string{"/nowhere"}},

@@ -12,15 +12,18 @@ import (
 	"github.com/spf13/cobra"
 
 	"relman/cluster"
+	"relman/cluster/audit"
 	"relman/nodeagent"
 	"relman/objectstore"
 	"relman/release"
 )
 
-// verified is what `relman verify` found, in the store or on nodes.
+// verified is what `relman verify` found, in the store or on nodes, or `relman
+// history --verify` in the past.
 type verified struct {
-	Store *objectstore.Audited `json:"store,omitempty"`
-	Nodes []verifiedNode       `json:"nodes,omitempty"`
+	Store   *objectstore.Audited `json:"store,omitempty"`
+	Nodes   []verifiedNode       `json:"nodes,omitempty"`
+	History *audit.Report        `json:"history,omitempty"`
 }
 
 // verifiedNode is what one node found of a site, or why it did not look.
