@@ -68,13 +68,6 @@ var sound = map[string]func(p *past){
 		p.prepares(3, 2, "n2")
 		p.do(flip(p.next(3, 2, 1)))
 	},
-	"a node that an operator keeps out does not count": func(p *past) {
-		p.do(puts{"/relman/v1/sites/www/cordons/n1": `{"by":"op"}`})
-		p.do(out("n1"))
-		p.starts(3, 2)
-		p.prepares(3, 2, "n2")
-		p.do(flip(p.next(3, 2, 1)))
-	},
 	"a drained member whose claims stand": func(p *past) {
 		p.do(puts{cluster.MemberKey(www, "n1"): "drain"})
 		p.publishes(3, 2)
@@ -325,6 +318,13 @@ var planted = []struct {
 	}},
 	{"fewer than the policy wants", I13, "active", "1 of 2 nodes claimed the release, the policy wants 2", func(p *past) {
 		p.do(out("n1"))
+		p.starts(3, 2)
+		p.prepares(3, 2, "n2")
+		p.do(flip(p.next(3, 2, 1)))
+	}},
+	{"a node that was put out and is in again counts", I13, "active", "1 of 2 nodes", func(p *past) {
+		p.do(out("n1"))
+		p.do(puts{cluster.MemberKey(www, "n1"): "in"})
 		p.starts(3, 2)
 		p.prepares(3, 2, "n2")
 		p.do(flip(p.next(3, 2, 1)))

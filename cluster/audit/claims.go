@@ -41,13 +41,13 @@ func (s *site) needs(buffer int, says string) bool {
 
 // stays reports whether a node is a member after a step as it was before.
 func (s *site) stays(st *step, n release.NodeID) bool {
-	state := s.members[n]
+	state := s.members[n].state
 	for _, m := range st.members {
 		if release.NodeID(m.name) == n {
 			if m.now == nil {
 				return false
 			}
-			state = *m.now
+			state = m.now.state
 		}
 	}
 	return state == "in" || state == "drain"
@@ -83,8 +83,8 @@ func (s *site) judgeRoster(st *step) {
 		}
 	}
 	for _, m := range st.members {
-		was := s.members[release.NodeID(m.name)]
-		if (was == "in" || was == "drain") && (m.now == nil || *m.now == "out") {
+		was := s.members[release.NodeID(m.name)].state
+		if (was == "in" || was == "drain") && (m.now == nil || m.now.state == "out") {
 			s.broken(I13, st, m.key, "a member was removed, and the roster does not say so")
 			return
 		}

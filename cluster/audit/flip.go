@@ -202,15 +202,15 @@ func (s *site) judgeEnough(st *step, a *active, claims int) {
 }
 
 // registered counts the nodes that a policy's percentage is about: the members
-// that have entered, and those that were put out; to put nodes out must not
-// lower the bar. A node that an operator keeps out does not count.
+// that have entered, and those that were, also if they are out: to put nodes out
+// must not lower the bar. A new one counts when it has entered.
 func (s *site) registered() int {
 	nodes := map[release.NodeID]bool{}
 	for at := range s.claims {
 		nodes[at.node] = true
 	}
-	for n, state := range s.members {
-		if state == "out" && !s.cordoned[n] {
+	for n, m := range s.members {
+		if m.state != "in" || m.again {
 			nodes[n] = true
 		}
 	}

@@ -17,8 +17,7 @@ type site struct {
 	freeze   *freeze
 	policy   *policy
 	claims   map[claimKey]string
-	members  map[release.NodeID]string
-	cordoned map[release.NodeID]bool
+	members  map[release.NodeID]member
 	verdicts map[release.ID]string
 	results  map[string]result
 	history  map[release.Epoch]active
@@ -27,6 +26,12 @@ type site struct {
 	carried map[string]int64  // requests with their kinds that were carried out
 	ended   map[string]ending // requests that must not become active any more
 	dead    map[string]ending // flip ids of rollouts that must not
+}
+
+// member is a node that counts, or did.
+type member struct {
+	state string
+	again bool // it was something else before
 }
 
 // ending is how and when something ended.
@@ -40,7 +45,7 @@ func (e ending) String() string { return fmt.Sprintf("%s at revision %d", e.how,
 func newSite(name release.Site, report *Report) *site {
 	return &site{
 		name: name, report: report,
-		claims: map[claimKey]string{}, members: map[release.NodeID]string{}, cordoned: map[release.NodeID]bool{},
+		claims: map[claimKey]string{}, members: map[release.NodeID]member{},
 		verdicts: map[release.ID]string{}, results: map[string]result{}, history: map[release.Epoch]active{},
 		flips: map[string]int64{}, carried: map[string]int64{}, ended: map[string]ending{}, dead: map[string]ending{},
 	}
@@ -93,14 +98,6 @@ func (s *site) apply(st *step) {
 	}
 	for _, m := range st.members {
 		set(s.members, release.NodeID(m.name), m.now)
-	}
-	for _, c := range st.cordons {
-		yes := true
-		if c.now == nil {
-			delete(s.cordoned, release.NodeID(c.name))
-		} else {
-			set(s.cordoned, release.NodeID(c.name), &yes)
-		}
 	}
 	for _, v := range st.verdicts {
 		set(s.verdicts, release.ID(v.name), v.now)

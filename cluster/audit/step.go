@@ -48,8 +48,7 @@ type step struct {
 	roster  bool // it was written
 
 	claims   []claimChange
-	members  []named[string]
-	cordons  []named[string]
+	members  []named[member]
 	verdicts []named[string]
 	results  []named[result]
 	history  []named[active]
@@ -80,10 +79,12 @@ func (st *step) take(rest string, ch cluster.Change, report *Report, site releas
 	case "ready":
 		err = st.takeClaim(name, ch)
 	case "members":
-		st.members = append(st.members, bare(name, ch))
+		m := named[member]{key: ch.Key, name: name}
+		if !ch.Deleted {
+			m.now = &member{ch.Value, ch.Mod != ch.Create}
+		}
+		st.members = append(st.members, m)
 		st.rule(ch)
-	case "cordons":
-		st.cordons = append(st.cordons, bare(name, ch))
 	case "verdicts":
 		st.verdicts = append(st.verdicts, bare(name, ch))
 	case "results":
