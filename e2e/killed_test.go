@@ -93,6 +93,7 @@ func TestPublish_killed(t *testing.T) {
 		shown = build
 		t.Logf("%-26s %8d bytes of packs were there, %8d of %8d sent by the next", point, left, again.Upload.Sent, all)
 	}
+	verifyHistory(t, d.env)
 }
 
 // storedPacks is how many bytes of packs the embedded store has.
@@ -160,6 +161,7 @@ func TestPrefetch_killed(t *testing.T) {
 		compare(t, "www.localhost", build, []string{"http://" + l.addrs["n1"], "http://" + l.addrs["n2"], l.current("n1"), l.current("n2")})
 		t.Logf("%-20s killed, served on, started again: %s", point, active)
 	}
+	verifyHistory(t, l.env)
 }
 
 // current is what other web servers on a node serve.

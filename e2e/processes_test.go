@@ -82,6 +82,7 @@ func TestRealProcesses(t *testing.T) {
 	if len(visitor.wrong) > 0 || visitor.bodies == 0 {
 		t.Fatalf("of %d bodies %d were wrong: %v", visitor.bodies, len(visitor.wrong), visitor.wrong[:min(5, len(visitor.wrong))])
 	}
+	verifyHistory(t, l.env)
 	l.positiveControl(t, v1, v2)
 }
 

@@ -38,6 +38,7 @@ func TestTwoPublishers_oneWins(t *testing.T) {
 		}
 	}
 	t.Logf("%d rounds: %d won, %d refused with exit 4 naming the winner", rounds, wins, refusals)
+	verifyHistory(t, d.env)
 }
 
 // TestTwoPublishers_queue: with --queue the second one waits, and then wins.
@@ -58,6 +59,7 @@ func TestTwoPublishers_queue(t *testing.T) {
 	if len(history) != 2*rounds {
 		t.Fatalf("%d flips after %d publishes", len(history), 2*rounds)
 	}
+	verifyHistory(t, d.env)
 }
 
 // race runs two publishers of different builds at once: each knows what is

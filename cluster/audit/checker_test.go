@@ -235,9 +235,14 @@ var planted = []struct {
 		a.Kind, a.Flip, a.Request = cluster.Rollback, "01BACK", "01BACK"
 		p.do(flip(a))
 	}},
-	{"a flip is applied twice", I7, "active", "the flip \"01FLIP1\" has been", func(p *past) {
+	{"a flip is applied twice", I7, "active", "the flip 01FLIP1 has been at revision", func(p *past) {
 		a := p.next(1, 0, 2)
 		a.Flip, a.Request = flipID(1), "01OTHER"
+		p.do(flip(a))
+	}},
+	{"a flip without an id", I7, "active", "no flip id", func(p *past) {
+		a := p.next(1, 0, 2)
+		a.Flip, a.Request = "", "01OTHER"
 		p.do(flip(a))
 	}},
 	{"a request is carried out twice", I7, "active", "publish of request 01REQ1", func(p *past) {

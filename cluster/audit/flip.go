@@ -113,8 +113,10 @@ func carriedOnce(kind string) bool {
 
 // judgeOnce: I7.
 func (s *site) judgeOnce(st *step, a *active) {
-	if before, is := s.flips[a.Flip]; is || a.Flip == "" {
-		s.broken(I7, st, st.active.key, "the flip %q has been at revision %d", a.Flip, before)
+	if a.Flip == "" {
+		s.broken(I7, st, st.active.key, "it has no flip id")
+	} else if before, is := s.flips[a.Flip]; is {
+		s.broken(I7, st, st.active.key, "the flip %s has been %s", a.Flip, atRevision(before))
 	}
 	s.flips[a.Flip] = st.revision
 	if !carriedOnce(a.Kind) {
@@ -122,9 +124,16 @@ func (s *site) judgeOnce(st *step, a *active) {
 	}
 	id := a.Kind + " " + a.Request
 	if before, is := s.carried[id]; is {
-		s.broken(I7, st, st.active.key, "the %s of request %s was carried out at revision %d", a.Kind, a.Request, before)
+		s.broken(I7, st, st.active.key, "the %s of request %s was carried out %s", a.Kind, a.Request, atRevision(before))
 	}
 	s.carried[id] = st.revision
+}
+
+func atRevision(n int64) string {
+	if n == 0 {
+		return "before the first revision that is known"
+	}
+	return fmt.Sprintf("at revision %d", n)
 }
 
 // judgeEnded: I11, of requests and rollouts.
