@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
 )
 
 // EtcdHealth is what the members of etcd say of themselves and of each other.
@@ -57,14 +59,17 @@ type EtcdAlarm struct {
 func (c *Client) Health(ctx context.Context) EtcdHealth {
 	var h EtcdHealth
 	asked := c.askAll(ctx, c.cfg.Endpoints)
-	lctx, cancel := c.call(ctx)
-	defer cancel()
-	list, err := c.kv.MemberList(lctx)
-	if err != nil {
-		h.Unlisted, list = text(err), &clientv3.MemberListResponse{}
-	}
-	for _, m := range list.Members {
-		h.Members = append(h.Members, c.member(ctx, m, asked))
+	h.Unlisted = "nobody answers"
+	if slices.ContainsFunc(asked, func(m EtcdMember) bool { return m.Problem == "" }) {
+		lctx, cancel := c.call(ctx)
+		defer cancel()
+		list, err := c.kv.MemberList(lctx)
+		if h.Unlisted = ""; err != nil {
+			h.Unlisted, list = c.silence(err), &clientv3.MemberListResponse{}
+		}
+		for _, m := range list.Members {
+			h.Members = append(h.Members, c.member(ctx, m, asked))
+		}
 	}
 	for _, m := range unique(asked) { // addresses that are nobody's, as far as can be told
 		if (h.Unlisted != "" || m.Problem != "") && !slices.ContainsFunc(h.Members, func(o EtcdMember) bool { return o.Endpoint == m.Endpoint }) {
@@ -97,13 +102,22 @@ func (c *Client) askMember(ctx context.Context, endpoint string) EtcdMember {
 	defer cancel()
 	s, err := c.kv.Status(ctx, endpoint)
 	if err != nil {
-		m.Problem = text(err)
+		m.Problem = c.silence(err)
 		return m
 	}
 	m.id, m.Version, m.Learner = s.Header.MemberId, s.Version, s.IsLearner
 	m.Leads, m.Alone = s.Leader == s.Header.MemberId, s.Leader == 0
 	m.Size, m.Quota, m.Revision, m.Faults = s.DbSize, s.DbSizeQuota, s.Header.Revision, s.Errors
 	return m
+}
+
+// silence says why somebody did not answer. gRPC tries to connect until the time
+// is up, and says no more than that.
+func (c *Client) silence(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) || code(err) == codes.DeadlineExceeded {
+		return fmt.Sprintf("no answer within %v", c.cfg.Timeout)
+	}
+	return text(err)
 }
 
 // unique leaves each member that answered once.

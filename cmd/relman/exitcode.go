@@ -37,6 +37,7 @@ const (
 	classStoreNotFound    cluster.Class = "E_STORE_NOT_FOUND"
 	classCorrupt          cluster.Class = "E_CORRUPT"
 	classHistory          cluster.Class = "E_HISTORY"
+	classUnwell           cluster.Class = "E_UNWELL"
 	classNodeUnreachable  cluster.Class = "E_NODE_UNREACHABLE"
 	classNotConverged     cluster.Class = "E_NOT_CONVERGED"
 	classTimeout          cluster.Class = "E_TIMEOUT"

@@ -20,13 +20,14 @@ type outcome struct {
 	Active   release.ID        `json:"active,omitempty"`   // live at the end, as far as is known
 	Request  cluster.RequestID `json:"request,omitempty"`
 
-	Ready  *count       `json:"ready,omitempty"`   // nodes that hold the release
-	Shown  *count       `json:"shown,omitempty"`   // nodes that show it
-	SkewMS *float64     `json:"skew_ms,omitempty"` // from the first node's swap to the last one's
-	Upload *upload      `json:"upload,omitempty"`
-	Winner *winner      `json:"winner,omitempty"` // who was first, of a conflict
-	Verify *verified    `json:"verify,omitempty"` // what a verification found
-	Sweep  *sweepReport `json:"sweep,omitempty"`  // what a sweep did
+	Ready  *count        `json:"ready,omitempty"`   // nodes that hold the release
+	Shown  *count        `json:"shown,omitempty"`   // nodes that show it
+	SkewMS *float64      `json:"skew_ms,omitempty"` // from the first node's swap to the last one's
+	Upload *upload       `json:"upload,omitempty"`
+	Winner *winner       `json:"winner,omitempty"` // who was first, of a conflict
+	Verify *verified     `json:"verify,omitempty"` // what a verification found
+	Sweep  *sweepReport  `json:"sweep,omitempty"`  // what a sweep did
+	Doctor *doctorReport `json:"doctor,omitempty"` // what is wrong with the cluster
 
 	Exit  exitCode         `json:"exit"` // the exit code
 	Class cluster.Class    `json:"class,omitempty"`
