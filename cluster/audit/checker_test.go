@@ -342,6 +342,10 @@ var planted = []struct {
 		p.do(puts{cluster.ConfigKey(www): cluster.Policy{Min: "most"}})
 		p.publishes(3, 2)
 	}},
+	{"a site without a policy", I13, "active", "no policy", func(p *past) {
+		p.do(puts{cluster.ConfigKey(www): nil})
+		p.publishes(3, 2)
+	}},
 	{"the evidence is not what was there", I13, "active", "there were 7 claims, there were 2", func(p *past) {
 		p.starts(3, 2)
 		p.prepares(3, 2, "n1", "n2")
