@@ -136,6 +136,12 @@ var sound = map[string]func(p *past){
 		p.do(puts{cluster.StatusKey("n1", www): cluster.Status{State: cluster.NodeSyncing}})
 		p.do(puts{cluster.StatusKey("n1", www): cluster.Status{Epoch: 1}})
 	},
+	"a node that is told to accept an older epoch": func(p *past) {
+		p.do(puts{cluster.StatusKey("n1", www): cluster.Status{State: cluster.NodeServing, Epoch: 9}})
+		p.do(puts{cluster.StatusKey("n1", www): cluster.Status{State: cluster.NodeRefusing, Epoch: 9}})
+		p.do(puts{cluster.StatusKey("n1", www): cluster.Status{State: cluster.NodeSyncing, Epoch: 9}})
+		p.do(puts{cluster.StatusKey("n1", www): cluster.Status{State: cluster.NodeServing, Epoch: 2}})
+	},
 	"history that is trimmed": func(p *past) {
 		for range 1100 {
 			a := p.next(1+uint64(p.active().Epoch)%2, int(p.active().Epoch)%2, 2)
@@ -202,6 +208,11 @@ var planted = []struct {
 		p.do(puts{cluster.ActiveKey(www): nil})
 	}},
 	{"a node shows an older epoch", I3, cluster.StatusKey("n1", www), "epoch 1, after epoch 2", func(p *past) {
+		p.do(puts{cluster.StatusKey("n1", www): cluster.Status{Epoch: 2}})
+		p.do(puts{cluster.StatusKey("n1", www): cluster.Status{Epoch: 1}})
+	}},
+	{"a node shows an older epoch again", I3, cluster.StatusKey("n1", www), "epoch 1, after epoch 2", func(p *past) {
+		p.do(puts{cluster.StatusKey("n1", www): cluster.Status{State: cluster.NodeRefusing, Epoch: 3}})
 		p.do(puts{cluster.StatusKey("n1", www): cluster.Status{Epoch: 2}})
 		p.do(puts{cluster.StatusKey("n1", www): cluster.Status{Epoch: 1}})
 	}},

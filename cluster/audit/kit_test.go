@@ -77,7 +77,7 @@ func (p *past) do(ops puts) int64 {
 func founded(t *testing.T) *past {
 	p := &past{t: t, keys: map[string]cluster.Change{}}
 	p.all = append(p.all, cluster.Revision{Base: true})
-	p.do(puts{cluster.CatalogKey: cluster.Catalog{Sites: []release.Site{www}}, cluster.RosterKey(www): cluster.Roster{V: 1}, cluster.ConfigKey(www): cluster.DefaultPolicy()})
+	p.do(puts{cluster.CatalogKey: cluster.Catalog{Sites: []release.Site{www}}, cluster.RosterKey(www): cluster.Roster{V: 1}, cluster.ConfigKey(www): `{"min":"100%","buffers":3}`})
 	p.do(puts{manager: "m1"})
 	for _, n := range []release.NodeID{"n1", "n2"} {
 		p.joins(n)

@@ -129,6 +129,7 @@ type live struct {
 }
 
 type status struct {
+	State string        `json:"state"`
 	Epoch release.Epoch `json:"epoch"`
 }
 
