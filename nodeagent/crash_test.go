@@ -57,7 +57,8 @@ func TestNode_crashes(t *testing.T) {
 		{point: "node.after-claim", nth: 1},
 		{point: "node.after-symlink", nth: 1},
 		{point: "node.before-swap", nth: 1, flip: true},
-		{point: "node.after-symlink", nth: 2, flip: true},
+		{point: "node.after-symlink", nth: 2},
+		{point: "node.after-symlink", nth: 3, flip: true},
 	} {
 		t.Run(fmt.Sprint(c.point, " ", c.nth), func(t *testing.T) {
 			t.Parallel()
