@@ -148,12 +148,24 @@ func mayDoWithout(v *cluster.View, nodes []release.NodeID) bool {
 		return false
 	}
 	lost := map[release.NodeID]bool{}
-	for _, n := range slices.Concat(nodes, v.OutNodes()) {
+	for _, n := range slices.Concat(nodes, v.OutNodes(), returning(v)) {
 		if !v.Cordons[n].Exists() {
 			lost[n] = true
 		}
 	}
 	return len(lost) <= b.MostOut && len(readyWithout(v, nodes)) >= max(1, b.Need)
+}
+
+// returning are the nodes that were out, are admitted again, and have not entered
+// yet: they do not count.
+func returning(v *cluster.View) (nodes []release.NodeID) {
+	entered := v.EnteredNodes()
+	for n, m := range v.Members {
+		if m.Value == cluster.MemberIn && m.Mod != m.Create && !slices.Contains(entered, n) {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
 }
 
 // readyWithout are the nodes that hold the rollout's release, but for some.

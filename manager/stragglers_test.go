@@ -112,17 +112,20 @@ func TestDecide_stragglers(t *testing.T) {
 		seen  []sight
 		want  string
 	}{
-		"dead, a moment ago":              {all(two, dead("web-3")), nil, "wait 11.1s"},
-		"dead, its fence is over":         {all(two, dead("web-3")), []sight{since(fence, "web-3")}, outDead},
-		"dead, not quite":                 {all(two, dead("web-3")), []sight{since(fence-1, "web-3")}, "wait 1ns"},
-		"dead, with a longer fence":       {all(two, dead("web-3"), func(v *cluster.View) { v.Last["web-3"] = entry(cluster.Last{FenceMS: 20_000}, 1) }), []sight{since(fence, "web-3")}, "wait 10.1s"},
-		"dead, and another is at work":    {all(under, holds(2, rel(3), "web-1"), dead("web-3")), []sight{since(time.Hour, "web-3")}, "wait 9m0s"},
-		"dead, but ready":                 {all(under, holds(2, rel(3), "web-1", "web-2", "web-3"), dead("web-3")), nil, "flip to 3 in 2 at 8 by 3/3 as publish with flip-of-req-3 after 2 in 1"},
-		"dead, stragglers wait":           {all(two, dead("web-3"), late), []sight{since(time.Hour, "web-3")}, "end failed 3 E_NOT_READY: 2/3 ready (web-3: no live session)"},
-		"dead, but all are wanted":        {all(two, dead("web-3"), wantsAll), []sight{since(time.Hour, "web-3"), held(time.Minute)}, "end failed 3 E_QUORUM: 2 of 3 registered nodes ready, 3 needed, 1 may be out (web-3: no live session)"},
-		"put out":                         {all(two, dead("web-3"), putOut("web-3")), nil, "flip to 3 in 2 at 8 by 2/2 as publish with flip-of-req-3 after 2 in 1 without web-3"},
-		"hold, dead, its fence is over":   {all(two, dead("web-3"), asked(func(d *cluster.Desired) { d.Hold = true })), []sight{since(fence, "web-3")}, outDead},
-		"another is out already":          {all(two, node("web-4"), putOut("web-4"), dead("web-3")), []sight{since(fence, "web-3")}, "wait 1m0s"},
+		"dead, a moment ago":            {all(two, dead("web-3")), nil, "wait 11.1s"},
+		"dead, its fence is over":       {all(two, dead("web-3")), []sight{since(fence, "web-3")}, outDead},
+		"dead, not quite":               {all(two, dead("web-3")), []sight{since(fence-1, "web-3")}, "wait 1ns"},
+		"dead, with a longer fence":     {all(two, dead("web-3"), func(v *cluster.View) { v.Last["web-3"] = entry(cluster.Last{FenceMS: 20_000}, 1) }), []sight{since(fence, "web-3")}, "wait 10.1s"},
+		"dead, and another is at work":  {all(under, holds(2, rel(3), "web-1"), dead("web-3")), []sight{since(time.Hour, "web-3")}, "wait 9m0s"},
+		"dead, but ready":               {all(under, holds(2, rel(3), "web-1", "web-2", "web-3"), dead("web-3")), nil, "flip to 3 in 2 at 8 by 3/3 as publish with flip-of-req-3 after 2 in 1"},
+		"dead, stragglers wait":         {all(two, dead("web-3"), late), []sight{since(time.Hour, "web-3")}, "end failed 3 E_NOT_READY: 2/3 ready (web-3: no live session)"},
+		"dead, but all are wanted":      {all(two, dead("web-3"), wantsAll), []sight{since(time.Hour, "web-3"), held(time.Minute)}, "end failed 3 E_QUORUM: 2 of 3 registered nodes ready, 3 needed, 1 may be out (web-3: no live session)"},
+		"put out":                       {all(two, dead("web-3"), putOut("web-3")), nil, "flip to 3 in 2 at 8 by 2/2 as publish with flip-of-req-3 after 2 in 1 without web-3"},
+		"hold, dead, its fence is over": {all(two, dead("web-3"), asked(func(d *cluster.Desired) { d.Hold = true })), []sight{since(fence, "web-3")}, outDead},
+		"another is out already":        {all(two, node("web-4"), putOut("web-4"), dead("web-3")), []sight{since(fence, "web-3")}, "wait 1m0s"},
+		"another has yet to enter again": {all(two, node("web-4"), func(v *cluster.View) {
+			v.Members["web-4"] = cluster.Entry[cluster.Member]{Value: cluster.MemberIn, Create: 30, Mod: 91}
+		}, dead("web-3")), []sight{since(fence, "web-3")}, "wait 1m0s"},
 		"an operator wants another out":   {all(two, node("web-4"), putOut("web-4"), cordoned("web-4"), dead("web-3")), []sight{since(fence, "web-3")}, outDead},
 		"the request's own end":           {all(two, dead("web-3"), asked(func(d *cluster.Desired) { d.PrepareSeconds = 60 })), []sight{since(fence, "web-3")}, "end failed 3 E_NOT_READY: 2/3 ready (web-3: no live session)"},
 		"the request's own end is sooner": {all(two, dead("web-3"), asked(func(d *cluster.Desired) { d.PrepareSeconds = 65 })), nil, "wait 5s"},
