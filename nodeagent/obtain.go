@@ -158,27 +158,31 @@ func (s *site) setFilling(f *fill) {
 
 // giveUp takes a buffer out of use, for good: what is active may have changed
 // while the fill was drawing, so it is asked again, under the lock that a swap
-// takes.
+// takes. What is kept of the release is there before the rest of it goes.
 func (s *site) giveUp(ctx context.Context, b *buffer) error {
 	s.mu.Lock()
-	shown, _ := s.front.Shown()
-	id := b.id()
-	switch {
-	case ctx.Err() != nil:
-		s.mu.Unlock()
-		return context.Cause(ctx)
-	case id != "" && (id == shown || s.view.Active.Exists() && id == s.view.Active.Value.Release):
-		s.mu.Unlock()
-		return errNeeded
-	}
-	old, was, damaged := b.open, b.manifest, b.damaged
-	b.manifest, b.open, b.damaged = nil, nil, false
-	s.hold()
+	id, was, damaged := b.id(), b.manifest, b.damaged
+	err := s.needed(ctx, id)
 	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	if was != nil && !damaged {
 		s.retain(b, was)
 	}
-	err := s.unlink(b)
+	s.mu.Lock()
+	if err := s.needed(ctx, id); err != nil {
+		s.mu.Unlock()
+		if id != "" {
+			s.drop(id)
+		}
+		return err
+	}
+	old := b.open
+	b.manifest, b.open, b.damaged = nil, nil, false
+	s.hold()
+	s.mu.Unlock()
+	err = s.unlink(b)
 	if old == nil {
 		return err
 	}
@@ -190,6 +194,19 @@ func (s *site) giveUp(ctx context.Context, b *buffer) error {
 	}
 	for end := time.Now().Add(drainLimit); old.refs.Load() > 0 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
+	}
+	return nil
+}
+
+// needed is why the buffer of a release must not be given up, nil for nothing.
+// The caller holds the lock.
+func (s *site) needed(ctx context.Context, id release.ID) error {
+	shown, _ := s.front.Shown()
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case id != "" && (id == shown || s.view.Active.Exists() && id == s.view.Active.Value.Release):
+		return errNeeded
 	}
 	return nil
 }
