@@ -53,6 +53,7 @@ const (
 	ClassAborted        Class = "E_ABORTED"
 	ClassSuperseded     Class = "E_SUPERSEDED"
 	ClassHook           Class = "E_HOOK"
+	ClassReverted       Class = "E_REVERTED"
 )
 
 // Refusal says that a transaction changed nothing, and which guard stopped it.

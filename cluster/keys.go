@@ -57,6 +57,9 @@ func RosterKey(s release.Site) string { return SitePrefix(s) + "roster" }
 // hook was told.
 func ToldKey(s release.Site) string { return SitePrefix(s) + "hooks/post-converge" }
 
+// ConfirmedKey holds the last epoch, in decimal, that an operator has confirmed.
+func ConfirmedKey(s release.Site) string { return SitePrefix(s) + "confirmed" }
+
 // ResultsPrefix is where results stand, by request.
 func ResultsPrefix(s release.Site) string { return SitePrefix(s) + "results/" }
 

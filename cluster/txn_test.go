@@ -293,6 +293,53 @@ var txnTests = []txnTest{
 		breaches: flipBreaches(ClassFrozen, func(w *world) { w.put(FreezeKey(w.site), encode(Freeze{By: "op"})) }),
 	},
 	{
+		name:    "T7 revert",
+		prepare: (*world).onTrial,
+		make: func(w *world) Txn {
+			v := w.view()
+			a := Active{Release: w.r1, Epoch: 9, Buffer: 0, Kind: KindRevert, Flip: "01FLIP3", Manifest: record(1).Manifest, At: day, By: "manager",
+				Previous: &Held{Release: w.r2, Buffer: 1}}
+			return Revert(w.fence, v, a, "not confirmed within 5s")
+		},
+		check: func(w *world, rev int64) {
+			for _, k := range []string{ActiveKey(w.site), HistoryKey(w.site, 9), ResultKey(w.site, "01REQ2"), VerdictKey(w.site, w.r2)} {
+				w.wantMod(k, rev)
+			}
+			v := w.view()
+			if v.Active.Value.Release != w.r1 || v.Results["01REQ2"].State != StateReverted || v.Verdicts[w.r2] != "bad not confirmed within 5s" || v.OnTrial() {
+				w.t.Errorf("active %+v, results %v, verdicts %v", v.Active.Value, v.Results, v.Verdicts)
+			}
+		},
+		breaches: []breach{
+			{"another manager leads", func(w *world) { w.anew(w.fence.Key) }, ClassNotLeader},
+			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
+			{"it was confirmed", func(w *world) { w.put(ConfirmedKey(w.site), "8") }, ClassConflict},
+			{"a freeze", func(w *world) { w.put(FreezeKey(w.site), encode(Freeze{By: "op"})) }, ClassFrozen},
+			{"the one before was yanked", func(w *world) { w.put(VerdictKey(w.site, w.r1), "yanked") }, ClassYanked},
+			{"the one before is gone", func(w *world) { w.del(ReleaseKey(w.site, w.r1)) }, ClassReleaseGone},
+			{"the bad one is gone", func(w *world) { w.del(ReleaseKey(w.site, w.r2)) }, ClassReleaseGone},
+			{"the policy changed", func(w *world) { w.again(ConfigKey(w.site)) }, ClassPolicyChanged},
+			{"a member was removed", func(w *world) { w.again(RosterKey(w.site)) }, ClassRosterChanged},
+			{"one node retracted", func(w *world) { w.put(ClaimKey(w.site, 0, "main", w.nodes[0].Node), NoClaim) }, ClassNotReady},
+			{"nobody claims anything", func(w *world) { w.del(ClaimsPrefix(w.site, 0), clientv3.WithPrefix()) }, ClassNotReady},
+		},
+	},
+	{
+		name:    "T7 confirm",
+		prepare: (*world).onTrial,
+		make:    func(w *world) Txn { return Confirm(w.view()) },
+		check: func(w *world, _ int64) {
+			w.wantValue(ConfirmedKey(w.site), "8")
+			if w.view().OnTrial() {
+				w.t.Error("what was confirmed is still on trial")
+			}
+		},
+		breaches: []breach{
+			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
+			{"somebody was first", func(w *world) { w.put(ConfirmedKey(w.site), "8") }, ClassConflict},
+		},
+	},
+	{
 		name: "T8 end",
 		make: func(w *world) Txn {
 			return End(w.fence, w.view(), Result{State: StateFailed, Release: w.r2, At: day, Error: &ErrorInfo{Class: ClassNotReady, Text: "1 of 2"}})
@@ -395,6 +442,18 @@ var txnTests = []txnTest{
 			{"nobody leads", func(w *world) { w.del(w.fence.Key) }, ClassNotLeader},
 		},
 	},
+}
+
+// onTrial makes the release that is asked for active, on trial.
+func (w *world) onTrial() {
+	a := w.next(w.view())
+	a.ConfirmBy = day.Add(5 * time.Second)
+	w.put(ActiveKey(w.site), encode(a))
+	w.put(ResultKey(w.site, "01REQ2"), encode(Result{State: StateActive, Release: w.r2, Epoch: 8, Changed: true, At: day}))
+	w.del(RolloutKey(w.site))
+	if !w.view().OnTrial() {
+		w.t.Fatal("it is not on trial")
+	}
 }
 
 func flipBreaches(frozen Class, freeze func(w *world)) []breach {

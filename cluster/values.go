@@ -53,6 +53,9 @@ const (
 	FlipTo   Kind = "flip"
 	Rollback Kind = "rollback"
 	Abort    Kind = "abort"
+	// KindRevert is a rollback that nobody asked for: the release was on trial and
+	// did not pass. It is never what a request asks for.
+	KindRevert Kind = "revert"
 )
 
 // Active is the one truth of a site: what every node shows. The release comes
@@ -70,7 +73,10 @@ type Active struct {
 	Message  string         `json:"message,omitempty"`
 	Request  RequestID      `json:"request"`
 	Override []Override     `json:"override,omitempty"` // the rules that it was to get past
-	Quorum   Quorum         `json:"quorum"`
+	// ConfirmBy is when the leader goes back to Previous unless somebody has
+	// confirmed this epoch; zero: it does not.
+	ConfirmBy time.Time `json:"confirm_by,omitzero"`
+	Quorum    Quorum    `json:"quorum"`
 	// Leader is the create revision of the election key of the leader that
 	// wrote this: set by Flip, so that the history shows who flipped.
 	Leader int64 `json:"leader,omitempty"`
@@ -118,6 +124,9 @@ type Desired struct {
 	// are overridden: set by Request.
 	OverFreeze  int64  `json:"over_freeze,omitempty"`
 	OverVerdict string `json:"over_verdict,omitempty"`
+	// ConfirmSeconds makes the flip a trial: when nobody has confirmed it after so
+	// long, the leader goes back; 0: it is none.
+	ConfirmSeconds int `json:"confirm_s,omitempty"`
 	// Replaces are the requests that were still under way and end with this
 	// one: set by Request.
 	Replaces []RequestID `json:"replaces,omitempty"`
@@ -139,6 +148,7 @@ const (
 	StateFailed     State = "failed"     // not prepared in time
 	StateSuperseded State = "superseded" // a newer request took its place
 	StateRefused    State = "refused"    // a rule forbids it
+	StateReverted   State = "reverted"   // its release was active at Epoch, and did not pass its trial
 	StateAborted    State = "aborted"    // an operator ended it; also the result of that abort
 )
 

@@ -38,7 +38,9 @@ type View struct {
 	Roster  Entry[Roster]
 	Seq     Entry[uint64]
 	GC      Entry[GC]
-	Told    Entry[uint64] // the last epoch of which the post-converge hook was told
+	// Confirmed is the last epoch that an operator has confirmed.
+	Confirmed Entry[uint64]
+	Told      Entry[uint64] // the last epoch of which the post-converge hook was told
 
 	Releases map[release.ID]Entry[ReleaseRecord]
 	Verdicts map[release.ID]string

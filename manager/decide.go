@@ -41,6 +41,9 @@ func decideSeeing(v *cluster.View, seen *attendance, now time.Time) action {
 	if thawed(v, now) {
 		return thaw{}
 	}
+	if r := lapsed(v, now); r != nil {
+		return *r
+	}
 	next := answer(v, seen, now)
 	switch next.(type) {
 	case flip, end:
@@ -51,7 +54,7 @@ func decideSeeing(v *cluster.View, seen *attendance, now time.Time) action {
 		return keep
 	}
 	if w, ok := next.(wait); ok {
-		return wait{until: soonest(now, w.until, until, v.Freeze.Value.Until)}
+		return wait{until: soonest(now, w.until, until, v.Freeze.Value.Until, trialEnd(v))}
 	}
 	return next
 }
@@ -157,7 +160,9 @@ func nextActive(v *cluster.View, r cluster.Readiness, now time.Time) cluster.Act
 		Message:  d.Message,
 		Request:  d.Request,
 		Override: d.Override,
-		Quorum:   evidence(v, r),
+
+		ConfirmBy: d.ConfirmTime(now),
+		Quorum:    evidence(v, r),
 	}
 	if old.Exists() {
 		a.Previous = &cluster.Held{Release: old.Value.Release, Buffer: old.Value.Buffer}

@@ -190,6 +190,9 @@ func text(a action) string {
 		return fmt.Sprintf("drain %s: %s", strings.Trim(fmt.Sprint(a.nodes), "[]"), a.why)
 	case out:
 		return fmt.Sprintf("out %s: %s", strings.Trim(fmt.Sprint(a.nodes), "[]"), a.why)
+	case revert:
+		n := a.active
+		return fmt.Sprintf("revert to %d in %d at %d by %d/%d: %s", n.Release.Seq(), n.Buffer, n.Epoch, n.Quorum.Claims, n.Quorum.Members, a.why)
 	case thaw:
 		return "thaw"
 	case start:

@@ -21,8 +21,9 @@ type askOptions struct {
 	ifEpoch   int64  // epoch that has to be, anyEpoch for any
 	require   string // how many nodes have to hold the release; "": what the policy wants
 	override  []cluster.Override
-	queue     bool // wait for a request that is under way
-	supersede bool // replace it
+	queue     bool          // wait for a request that is under way
+	supersede bool          // replace it
+	confirm   time.Duration // how long the flip is a trial; 0: it is none
 	wait      bool
 	timeout   time.Duration // of the rollout, and of the convergence; 0: see there
 }
@@ -33,6 +34,7 @@ const anyEpoch = math.MinInt64
 func addAskFlags(cmd *cobra.Command, o *askOptions) {
 	addGuardFlags(cmd, o)
 	f := cmd.Flags()
+	f.DurationVar(&o.confirm, "confirm-within", 0, "go back so long after the flip, unless `relman confirm` has come: 1s to 24h (default: the release stays)")
 	f.BoolVar(&o.queue, "queue", false, "wait for the end of a request that is under way")
 	f.BoolVar(&o.supersede, "supersede", false, "replace a request that is under way")
 	cmd.MarkFlagsMutuallyExclusive("queue", "supersede")
@@ -104,6 +106,9 @@ func (s *session) ground(ctx context.Context, o askOptions, u *ui) (*cluster.Vie
 // of v, so that what holds here holds then.
 func (s *session) guards(ctx context.Context, v *cluster.View, o askOptions) error {
 	now := v.Active.Value
+	if err := trialFlag(o.confirm); err != nil {
+		return err
+	}
 	if o.require != "" {
 		if _, err := cluster.ParseRequire(o.require, 1); err != nil {
 			return usagef("--%v", err)
@@ -242,6 +247,7 @@ func (s *session) desired(mode cluster.Kind, id release.ID, message string, o as
 		PrepareSeconds: int(math.Ceil(o.timeout.Seconds())),
 		Require:        o.require,
 		Override:       o.override,
+		ConfirmSeconds: int(math.Ceil(o.confirm.Seconds())),
 		By:             s.by,
 		At:             time.Now().UTC().Truncate(time.Second),
 		Message:        message,

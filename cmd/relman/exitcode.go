@@ -18,6 +18,7 @@ const (
 	exitFrozen       exitCode = 5   // frozen; live did not change
 	exitNotReady     exitCode = 6   // not enough nodes ready in time; live did not change
 	exitNotConverged exitCode = 7   // flipped, not converged in time; live changed
+	exitReverted     exitCode = 8   // flipped, then reverted by itself; live is what it was before
 	exitUnknown      exitCode = 9   // cut off during a commit: not known
 	exitCorrupt      exitCode = 10  // verification failed; live did not change
 	exitInterrupted  exitCode = 130 // it is said what goes on

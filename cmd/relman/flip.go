@@ -98,7 +98,7 @@ freezes the site so that the next publish does not undo it.
 				if err != nil {
 					return stays(v, err, u)
 				}
-				if now := v.Active.Value; len(args) == 0 && now.Kind == cluster.Rollback && now.Previous != nil {
+				if now := v.Active.Value; len(args) == 0 && (now.Kind == cluster.Rollback || now.Kind == cluster.KindRevert) && now.Previous != nil {
 					return stays(v, &failure{
 						code: exitConflict, class: cluster.ClassConflict,
 						text: fmt.Sprintf("%s is what %s rolled back to, from %s", now.Release, now.By, now.Previous.Release),

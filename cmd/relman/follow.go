@@ -57,6 +57,12 @@ func (s *session) follow(ctx context.Context, v *cluster.View, d cluster.Desired
 	if err := f.toConvergence(ctx); err != nil {
 		return f.out, f.cut(ctx, err)
 	}
+	if err := f.toConfirmation(ctx); err != nil {
+		if ours, ok := errors.AsType[*failure](err); ok {
+			return f.out, ours
+		}
+		return f.out, f.cut(ctx, err)
+	}
 	return f.out, f.live()
 }
 

@@ -14,6 +14,7 @@ type statusReport struct {
 	Site     release.Site     `json:"site"`
 	Revision int64            `json:"revision"`
 	Active   *cluster.Active  `json:"active"`  // null: nothing was ever active
+	Trial    bool             `json:"trial"`   // it goes back at confirm_by, unless somebody confirms it
 	Freeze   *cluster.Freeze  `json:"freeze"`  // null: flips are allowed
 	Request  *requestReport   `json:"request"` // null: nothing is under way
 	Rollout  *cluster.Rollout `json:"rollout"` // null: none in flight
@@ -57,7 +58,7 @@ func reportSite(v *cluster.View) statusReport {
 	r := statusReport{
 		Site: v.Site, Revision: v.Revision,
 		Active: existing(v.Active), Freeze: existing(v.Freeze), Rollout: existing(v.Rollout),
-		Nodes: reportNodes(v),
+		Nodes: reportNodes(v), Trial: v.OnTrial(),
 	}
 	if d := v.Desired.Value; !v.Done() {
 		r.Request = &requestReport{Request: d.Request, Mode: d.Mode, Release: d.Release, By: d.By, At: d.At, Message: d.Message}

@@ -1,0 +1,66 @@
+package manager
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"relman/cluster"
+)
+
+// revert goes back from a release that did not pass its trial.
+type revert struct {
+	active cluster.Active
+	why    string
+}
+
+// trialEnd is when what is active goes back, zero for never.
+func trialEnd(v *cluster.View) time.Time {
+	if !v.OnTrial() {
+		return time.Time{}
+	}
+	return v.Active.Value.ConfirmBy
+}
+
+// lapsed is what to do about a release on trial that nobody has confirmed in time,
+// nil for nothing. It waits for whatever is in the way: members that do not hold the
+// previous release, a verdict on that, a freeze that allows no rollback.
+func lapsed(v *cluster.View, now time.Time) *revert {
+	end := trialEnd(v)
+	if end.IsZero() || now.Before(end) {
+		return nil
+	}
+	bad := v.Active.Value
+	to := bad.Previous.Release
+	r, held := v.HeldBy(to)
+	_, judged := v.Verdicts[to]
+	_, kept := v.Releases[to]
+	_, known := v.Releases[bad.Release]
+	if !held || judged || !kept || !known || v.Freeze.Exists() && !v.Freeze.Value.AllowRollback {
+		return nil
+	}
+	why := fmt.Sprintf("not confirmed within %v", end.Sub(bad.At).Round(time.Second))
+	return &revert{why: why, active: cluster.Active{
+		Release:  to,
+		Epoch:    bad.Epoch + 1,
+		Buffer:   r.Buffer,
+		Previous: &cluster.Held{Release: bad.Release, Buffer: bad.Buffer},
+		Kind:     cluster.KindRevert,
+		Manifest: v.Releases[to].Value.Manifest,
+		At:       now,
+		By:       "manager",
+		Message:  fmt.Sprintf("%s of %s was %s", bad.Release, bad.By, why),
+		Quorum:   evidence(v, r),
+	}}
+}
+
+func (a revert) steps(f cluster.Fence, v *cluster.View) []step {
+	next := a.active
+	next.Flip = cluster.NewULID()
+	return []step{{cluster.Revert(f, v, next, a.why), "reverted", []slog.Attr{
+		slog.String("release", string(next.Release)),
+		slog.String("from", string(next.Previous.Release)),
+		slog.Uint64("epoch", uint64(next.Epoch)),
+		slog.String("why", a.why),
+	}}}
+}

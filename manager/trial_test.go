@@ -1,0 +1,46 @@
+package manager
+
+import (
+	"testing"
+	"time"
+
+	"relman/cluster"
+)
+
+// TestDecide_trial: what is active on trial goes back when its time is over, and
+// only then, and only to what every member holds.
+func TestDecide_trial(t *testing.T) {
+	trial := func(left time.Duration) change {
+		return func(v *cluster.View) {
+			v.Active.Value.At = now.Add(left - 5*time.Second)
+			v.Active.Value.ConfirmBy = now.Add(left)
+			v.Active.Value.Request = "req-2"
+			v.Results["req-2"] = cluster.Result{State: cluster.StateActive}
+			v.Results["req-3"] = cluster.Result{State: cluster.StateFailed} // nothing else is asked for
+		}
+	}
+	const reverts = "revert to 1 in 0 at 8 by 3/3: not confirmed within 5s"
+	for name, c := range map[string]struct {
+		given change
+		want  string
+	}{
+		"there is time":           {trial(3 * time.Second), "wait 3s"},
+		"it is over":              {trial(0), reverts},
+		"it has been over long":   {trial(-time.Hour), reverts},
+		"confirmed":               {all(trial(0), func(v *cluster.View) { v.Confirmed = entry(uint64(7), 9) }), "wait"},
+		"an older one was":        {all(trial(0), func(v *cluster.View) { v.Confirmed = entry(uint64(6), 9) }), reverts},
+		"there was none before":   {all(trial(0), func(v *cluster.View) { v.Active.Value.Previous = nil }), "wait"},
+		"the one before is bad":   {all(trial(0), verdict(rel(1), "bad x")), "wait"},
+		"frozen":                  {all(trial(0), frozen(false)), "wait"},
+		"frozen but for rollback": {all(trial(0), frozen(true)), reverts},
+		"somebody lost it":        {all(trial(0), node("web-3", "", rel(2), "")), "wait"},
+		"something was asked for": {all(trial(0), func(v *cluster.View) { delete(v.Results, "req-3") }), reverts},
+		"a node joins":            {all(trial(0), applicant("web-9")), reverts},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := text(decide(siteView(c.given), now)); got != c.want {
+				t.Errorf("decide:\n got %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
