@@ -65,8 +65,9 @@ up: images ## Start the cluster of docker-compose.yml
 down: ## Stop it and remove what it stored
 	$(COMPOSE) down -v
 
-bench: bin/relman bin/etcd ## Compare with other tools on two sites, and run the benchmarks
+bench: bin/relman bin/etcd ## Compare with other tools on two sites, and with nginx, and run the benchmarks
 	$(BENCH) $(BENCHFLAGS)
+	$(GO) run ./e2e/bench serve -install $(SERVEFLAGS)
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout 30m ./...
 
 bench-all: bin/relman bin/etcd ## Compare on every site, with every tool, and on slow lines (hours)

@@ -31,6 +31,7 @@ type agentOptions struct {
 
 	addr      string // of the sites
 	adminAddr string // of health and metrics
+	pprof     bool   // profiles are there, too
 }
 
 // gateOptions say when a node takes traffic, and what it answers with.
@@ -91,6 +92,9 @@ func runAgent(ctx context.Context, o agentOptions, log *slog.Logger) (err error)
 		return errors.Join(err, sites.Close(), admin.Close())
 	}
 	health := withMetrics(notReadyAfter(ctx.Done(), n.agent.AdminHandler()), reg)
+	if o.pprof {
+		health = withProfiles(health)
+	}
 	ctx, cancel := after(ctx, o.gate.drainDelay)
 	defer cancel()
 	parts.start(ctx, "health", func(ctx context.Context) error { return serveHTTP(ctx, admin, health, log) })

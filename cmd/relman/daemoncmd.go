@@ -79,6 +79,7 @@ the store is away.`,
 	f.DurationVar(&o.gate.drainDelay, "drain-delay", 0, "how long it goes on after SIGTERM, saying that it is not ready, and how long it takes to drain: at least what the balancer takes to notice")
 	f.StringVar(&o.addr, "addr", ":8080", "where it serves the sites")
 	f.StringVar(&o.adminAddr, "admin-addr", ":9180", "where it answers /healthz, /readyz, /metrics and /v1/verify")
+	f.BoolVar(&o.pprof, "pprof", false, "answer /debug/pprof/ there, too: whoever may ask can keep a processor busy")
 	f.StringVar(&o.node.url, "advertise", "", "URL at which others reach its sites (default: from the host's name and --addr)")
 	f.StringVar(&o.node.admin, "advertise-admin", "", "URL at which operators reach --admin-addr (default: from the host's name and --admin-addr)")
 	f.StringVar(&verify, "hook-verify", "", "a program, by its absolute path, that a release has to pass before this node says that it is ready (default: none)")

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"syscall"
 	"time"
 
@@ -111,6 +112,16 @@ func register(r prometheus.Registerer, cs []prometheus.Collector) error {
 func withMetrics(h http.Handler, g prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{}))
+	mux.Handle("/", h)
+	return mux
+}
+
+// withProfiles adds /debug/pprof/ to a handler. Whoever can ask for a profile can
+// keep a processor busy: nobody gets it without having asked.
+func withProfiles(h http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.Handle("/", h)
 	return mux
 }

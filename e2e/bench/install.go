@@ -12,6 +12,7 @@ import (
 var debian = map[string]string{
 	"tar": "tar", "zstd": "zstd", "rsync": "rsync", "s3cmd": "s3cmd",
 	"casync": "casync", "ostree": "ostree", "rclone": "rclone", "restic": "restic",
+	"nginx": "nginx-light", "wrk": "wrk",
 }
 
 // built are programs that Go builds: Debian's are years old. Each is made in a

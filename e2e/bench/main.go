@@ -48,6 +48,9 @@ func run(ctx context.Context, args []string) error {
 	if len(args) == 4 && args[0] == getVerb {
 		return getTar(ctx, args[1], args[2], args[3])
 	}
+	if len(args) > 0 && args[0] == serveVerb {
+		return runServe(ctx, args[1:])
+	}
 	o, err := parse(args)
 	if err != nil {
 		return err

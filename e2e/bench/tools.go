@@ -55,8 +55,10 @@ func find(name string) string {
 		}
 	}
 	p, err := exec.LookPath(name)
-	if err != nil {
-		return ""
+	if err != nil { // servers are not in everybody's $PATH
+		if p, err = exec.LookPath("/usr/sbin/" + name); err != nil {
+			return ""
+		}
 	}
 	return p
 }

@@ -23,9 +23,18 @@ func highWater(pid int) int64 {
 			sum += kilobytes(rest)
 		}
 	}
+	for _, child := range childrenOf(pid) {
+		sum += highWater(child)
+	}
+	return sum
+}
+
+// childrenOf are the processes that a process has started; none when it has
+// ended.
+func childrenOf(pid int) (list []int) {
 	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	if err != nil {
-		return sum // it has ended
+		return nil
 	}
 	for _, t := range tasks {
 		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, t.Name()))
@@ -34,11 +43,11 @@ func highWater(pid int) int64 {
 		}
 		for c := range strings.FieldsSeq(string(children)) {
 			if child, err := strconv.Atoi(c); err == nil {
-				sum += highWater(child)
+				list = append(list, child)
 			}
 		}
 	}
-	return sum
+	return list
 }
 
 func procLines(pid int, file string) []string {
