@@ -122,13 +122,21 @@ func pinOf(r *http.Request) (value, rest string) {
 		return v[0], rest
 	}
 	for _, line := range r.Header["Cookie"] {
-		for line != "" {
-			var one string
-			one, line, _ = strings.Cut(line, ";")
-			if v, ok := strings.CutPrefix(strings.TrimLeft(one, " "), pinCookie+"="); ok {
-				return strings.TrimRight(v, " "), rest
-			}
+		if v, ok := pinIn(line); ok {
+			return v, rest
 		}
 	}
 	return "", rest
+}
+
+// pinIn finds the pin among cookies.
+func pinIn(line string) (string, bool) {
+	for line != "" {
+		var one string
+		one, line, _ = strings.Cut(line, ";")
+		if v, ok := strings.CutPrefix(strings.TrimLeft(one, " "), pinCookie+"="); ok {
+			return strings.TrimRight(v, " "), true
+		}
+	}
+	return "", false
 }

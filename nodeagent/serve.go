@@ -59,6 +59,9 @@ func (s *Server) Add(f *Front) {
 			fronts = append(fronts, f)
 		}
 		r.fronts = fronts
+		for _, o := range fronts {
+			o.share.Store(int64(mostKept / len(fronts)))
+		}
 	})
 }
 

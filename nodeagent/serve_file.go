@@ -85,6 +85,10 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, v *visit, rel *Re
 		w.WriteHeader(out.Status)
 	case out.Status == http.StatusOK:
 		v.cache(head, from, file)
+		if from == v.h.shown.release && !v.keep && !v.preview && v.old == nil && head["Relman-State"] == nil &&
+			site.Shows(rel.has, v.path) == out.File {
+			v.most = f.share.Load()
+		}
 		err = from.file(w, r, v, file, headers)
 	default:
 		err = from.page(w, r, v, out.Status, file, headers)
@@ -179,7 +183,7 @@ func (f *Front) broken(r *Release, err error, log *slog.Logger) {
 
 // file answers with a file: whole, a range of it, or that it has not changed.
 func (r *Release) file(w http.ResponseWriter, req *http.Request, v *visit, f release.File, headers *siterules.Headers) error {
-	w, file, err := r.content(w, req, f)
+	w, file, a, err := r.content(w, req, f, v.most > 0 && req.Header["Range"] == nil)
 	if err != nil {
 		return err
 	}
@@ -189,6 +193,10 @@ func (r *Release) file(w http.ResponseWriter, req *http.Request, v *visit, f rel
 	headers.Apply(v.path, h)
 	if v.preview {
 		h["Cache-Control"] = notStored
+	}
+	if a != nil {
+		a.heads(h, f)
+		v.h.answers.keep(v.path, f, a, v.most)
 	}
 	http.ServeContent(w, req, "", time.Unix(f.MTime, 0), file)
 	return nil

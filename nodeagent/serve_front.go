@@ -21,7 +21,8 @@ type Front struct {
 	holdings    atomic.Pointer[holdings]
 	unconfirmed atomic.Bool
 	traffic     traffic
-	gate        *gate // nil in tests: never cut off
+	share       atomic.Int64 // bytes of answers that it may keep
+	gate        *gate        // nil in tests: never cut off
 
 	poke    func()                                         // has the agent look at what is suspect; it does not wait
 	catchUp func(ctx context.Context, epoch release.Epoch) // shows what is active now, if that can be learned soon
@@ -38,6 +39,8 @@ type holdings struct {
 	policy  siterules.Policy
 	pins    *pins  // nil: nobody is pinned
 	pin     string // of what is shown
+
+	answers *answers // given while these were the holdings
 }
 
 // shown is a release with the epoch at which it became active, and the headers
@@ -51,7 +54,8 @@ type shown struct {
 // NewFront is a site that shows nothing yet, and is not confirmed.
 func NewFront(site release.Site) *Front {
 	f := &Front{site: site, poke: func() {}, catchUp: func(context.Context, release.Epoch) {}}
-	f.holdings.Store(&holdings{serving: cluster.DefaultServing()})
+	f.holdings.Store(&holdings{serving: cluster.DefaultServing(), answers: &answers{}})
+	f.share.Store(mostKept)
 	f.unconfirmed.Store(true)
 	return f
 }
@@ -65,7 +69,7 @@ func (f *Front) change(do func(h *holdings)) {
 	defer f.mu.Unlock()
 	next := *f.holdings.Load()
 	do(&next)
-	next.pin = ""
+	next.pin, next.answers = "", &answers{}
 	if next.shown != nil && next.pins != nil && next.serving.Pin != cluster.PinOff {
 		next.pin = next.pins.value(next.shown.epoch, next.shown.release.ID())
 	}

@@ -20,6 +20,8 @@ type Release struct {
 	manifest *release.Manifest // nil of one that is retained
 	files    finder
 	root     *os.Root
+	top      *os.File // the root itself, and its descriptor; nil of one that is retained
+	dir      int
 	idText   []string // of the header that names it
 	has      func(path string) bool
 	rules    rules
@@ -46,7 +48,11 @@ func OpenRelease(dir string, m *release.Manifest) (*Release, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open release %s: %w", m.ID(), err)
 	}
-	r := &Release{id: m.ID(), manifest: m, files: m, root: root, idText: []string{string(m.ID())}}
+	top, err := root.Open(".")
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open release %s: %w", m.ID(), err), root.Close())
+	}
+	r := &Release{id: m.ID(), manifest: m, files: m, root: root, top: top, dir: int(top.Fd()), idText: []string{string(m.ID())}}
 	r.has = func(path string) bool { _, ok := m.Lookup(path); return ok }
 	r.refs.Store(1)
 	return r, nil
@@ -89,7 +95,11 @@ func (r *Release) release() error {
 	if r.refs.Add(-1) > 0 {
 		return nil
 	}
-	if err := r.root.Close(); err != nil {
+	err := r.root.Close()
+	if r.top != nil {
+		err = errors.Join(err, r.top.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("close release %s: %w", r.ID(), err)
 	}
 	return nil

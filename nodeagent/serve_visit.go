@@ -19,6 +19,7 @@ type visit struct {
 	pinned  bool     // the visitor has a pin of this site
 	preview bool     // to a release that may never have been active
 	keep    bool     // the visitor keeps the pin that he has
+	most    int64    // bytes of answers that may be kept; 0: this one is not for everybody
 	old     *Release // what is retained of the release that he is pinned to; not acquired
 }
 

@@ -187,6 +187,9 @@ type variant struct {
 	file   release.File // or from the build, where made has no size
 }
 
+// noVariant is the file itself.
+var noVariant = variant{coding: noCoding}
+
 // pick chooses what to send of a file: a variant, or with ok false the file
 // itself. vary: that depends on what the client takes, or will when variants
 // are made. Where there are no variants it allocates nothing.
@@ -224,9 +227,8 @@ func (v *variants) pick(r *Release, f release.File, accept string) (choice varia
 func (v *variants) open(r *Release, f release.File, choice variant) (*os.File, error) {
 	if choice.made.size == 0 {
 		file, err := r.open(choice.file)
-		if err != nil && !isScarce(err) && r.doubt() {
-			v.log.Warn("variant from the build cannot be read", "file", choice.file.Path, "release", r.ID(), "error", err)
-			v.poke()
+		if err != nil {
+			v.spoiled(r, f, choice, err)
 		}
 		return file, err
 	}
@@ -237,10 +239,22 @@ func (v *variants) open(r *Release, f release.File, choice variant) (*os.File, e
 		return nil, os.ErrClosed
 	}
 	file, err := openVariant(root, f.Digest, choice.coding, choice.made)
-	if err != nil && !isScarce(err) && !errors.Is(err, os.ErrClosed) {
-		v.lost(f.Digest, choice.coding, choice.made, err)
+	if err != nil {
+		v.spoiled(r, f, choice, err)
 	}
 	return file, err
+}
+
+// spoiled notes that a variant cannot be read as what it was.
+func (v *variants) spoiled(r *Release, f release.File, choice variant, why error) {
+	switch {
+	case isScarce(why) || errors.Is(why, os.ErrClosed):
+	case choice.made.size > 0:
+		v.lost(f.Digest, choice.coding, choice.made, why)
+	case r.doubt():
+		v.log.Warn("variant from the build cannot be read", "file", choice.file.Path, "release", r.ID(), "error", why)
+		v.poke()
+	}
 }
 
 // holdVariants has variants of what is held made, of what is shown first.

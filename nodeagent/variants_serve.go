@@ -2,6 +2,7 @@ package nodeagent
 
 import (
 	"encoding/hex"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -15,8 +16,9 @@ import (
 
 // content opens what answers a request for a file, and says in the headers
 // what it is: the file, or a variant of it. Ranges are of the file itself: what
-// a client has of it fits together, whichever node had which variant.
-func (r *Release) content(w http.ResponseWriter, req *http.Request, f release.File) (http.ResponseWriter, *os.File, error) {
+// a client has of it fits together, whichever node had which variant. With keep
+// the answer is begun that can be kept; nil where it cannot.
+func (r *Release) content(w http.ResponseWriter, req *http.Request, f release.File, keep bool) (http.ResponseWriter, *os.File, *answer, error) {
 	h := w.Header()
 	etag := hex.EncodeToString(f.Digest[:])
 	if r.variants != nil {
@@ -25,18 +27,44 @@ func (r *Release) content(w http.ResponseWriter, req *http.Request, f release.Fi
 			h["Vary"] = append(slices.Clip(h["Vary"]), "Accept-Encoding") // the rest is shared
 		}
 		if ok && req.Header["Range"] == nil {
-			if file, err := r.variants.open(r, f, choice); err == nil {
+			if file, a, err := r.openVariant(f, choice, keep); err == nil {
 				h["Content-Encoding"] = []string{choice.coding.String()}
 				h["Etag"] = []string{`"` + etag + "-" + choice.coding.String() + `"`}
-				return &encoded{ResponseWriter: w, size: choice.size()}, file, nil
+				return &encoded{ResponseWriter: w, size: choice.size()}, file, a, nil
 			}
 		}
 	}
-	file, err := r.open(f)
+	file, a, err := r.openFile(f, keep)
 	if err == nil {
 		h["Etag"] = []string{`"` + etag + `"`}
 	}
-	return w, file, err
+	return w, file, a, err
+}
+
+func (r *Release) openVariant(f release.File, choice variant, keep bool) (*os.File, *answer, error) {
+	file, err := r.variants.open(r, f, choice)
+	if err != nil || !keep {
+		return file, nil, err
+	}
+	a, err := r.read(f, choice, file)
+	if err != nil {
+		r.variants.spoiled(r, f, choice, err)
+		return nil, nil, errors.Join(err, file.Close())
+	}
+	return file, a, nil
+}
+
+func (r *Release) openFile(f release.File, keep bool) (*os.File, *answer, error) {
+	file, err := r.open(f)
+	if err != nil || !keep {
+		return file, nil, err
+	}
+	a, err := r.read(f, noVariant, file)
+	if err != nil {
+		_ = file.Close() // only read
+		return nil, nil, err
+	}
+	return file, a, nil
 }
 
 func (c variant) size() int64 {

@@ -171,7 +171,7 @@ func (n *node) start(ctx context.Context, parts *stack, log *slog.Logger) {
 	parts.start(ctx, "session of "+string(n.id), n.session.Run)
 	parts.start(ctx, "agent "+string(n.id), n.agent.Run)
 	parts.start(ctx, "sites of "+string(n.id), func(ctx context.Context) error {
-		return serveHTTP(ctx, n.sites, n.agent.Handler(), log)
+		return serveSites(ctx, n.sites, n.agent.Server(), log)
 	})
 }
 

@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"relman/nodeagent"
 )
 
 // Bounds of every HTTP server of relman. There is none on writing: a large file
@@ -28,13 +30,26 @@ const (
 // serveHTTP answers on l until ctx ends; then it accepts nothing more and gives
 // the requests in flight some seconds to finish.
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
-	s := &http.Server{
+	return runHTTP(ctx, newHTTP(h, log), l, log)
+}
+
+// serveSites is serveHTTP for the sites of a node.
+func serveSites(ctx context.Context, l net.Listener, sites *nodeagent.Server, log *slog.Logger) error {
+	s := newHTTP(sites, log)
+	return runHTTP(ctx, s, sites.Quicken(s, l), log)
+}
+
+func newHTTP(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what clients do wrong
 	}
+}
+
+func runHTTP(ctx context.Context, s *http.Server, l net.Listener, log *slog.Logger) error {
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(l) }()
 	select {

@@ -162,9 +162,10 @@ var allServeCells = func() (list []serveCell) {
 // chosen are the cells that are measured.
 func (o *serveOptions) chosen() (list []serveCell) {
 	for _, c := range allServeCells {
-		if (o.cells == nil || o.cells.MatchString(c.String())) && !(o.quick && c.Flips) {
-			list = append(list, c)
+		if o.quick && c.Flips || o.cells != nil && !o.cells.MatchString(c.String()) {
+			continue
 		}
+		list = append(list, c)
 	}
 	return list
 }

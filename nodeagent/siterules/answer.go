@@ -49,6 +49,16 @@ func (s Site) Answer(lookup func(path string) bool, r Request) Outcome {
 	return f.notFound(r.Path, r.Asset)
 }
 
+// Shows is the file that Answer shows at a path whatever else the request says; ""
+// where that depends on it, or there is none.
+func (s Site) Shows(lookup func(path string) bool, path string) string {
+	if s.Redirects.mayForce() {
+		return ""
+	}
+	f := finder{lookup, s.Policy}
+	return f.show(path).File
+}
+
 // page answers with the page that a rule names; false if that cannot be.
 func (s *finder) page(rule Redirect, r Request) (Outcome, bool) {
 	file := s.find(rule.Path)
