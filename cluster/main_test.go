@@ -179,7 +179,11 @@ func (w *world) view() *View {
 func (w *world) nodeView() *NodeView {
 	w.t.Helper()
 	v := w.view()
-	return &NodeView{Site: w.site, Revision: v.Revision, Active: v.Active, Rollout: v.Rollout, Member: v.Members[w.nodes[0].Node]}
+	nv := &NodeView{Site: w.site, Revision: v.Revision, Active: v.Active, Rollout: v.Rollout, Member: v.Members[w.nodes[0].Node]}
+	for k := range 3 {
+		nv.ClaimMods = append(nv.ClaimMods, w.get(ClaimKey(w.site, k, "main", w.nodes[0].Node)).Mod)
+	}
+	return nv
 }
 
 // next is the active value that the rollout of w leads to.

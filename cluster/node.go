@@ -32,9 +32,10 @@ type Node struct {
 	trouble atomic.Pointer[error] // why it is not
 	seen    sightings
 
-	mu      sync.Mutex // guards reports, never while something is written
+	mu      sync.Mutex // guards reports and claims, never while something is written
 	reports map[release.Site]*report
-	wake    chan struct{} // holds one when there may be something to write
+	claims  map[release.Site][]int64 // revisions of the own claims, as far as they are known
+	wake    chan struct{}            // holds one when there may be something to write
 }
 
 // Node is this client as one node. live.Boot names this start of its agent.
@@ -48,7 +49,7 @@ func (c *Client) Node(self Self, live Live, join Join) *Node {
 	}
 	return &Node{
 		c: c, self: self, live: live, join: join, log: c.log.With("node", self.Node),
-		reports: map[release.Site]*report{}, wake: make(chan struct{}, 1),
+		reports: map[release.Site]*report{}, claims: map[release.Site][]int64{}, wake: make(chan struct{}, 1),
 	}
 }
 
@@ -225,7 +226,10 @@ func (n *Node) Release(ctx context.Context, site release.Site, id release.ID) (R
 }
 
 // Claims reads the node's own claims as they stand: one release per buffer, ""
-// for none. A node that has not entered the site has none.
+// for none. A node that has not entered the site has none. What Enter, Retract,
+// Claim and Lower write after it is refused when a claim is another one than
+// was read or written last: after an error of theirs, the claims are to be read
+// again.
 func (n *Node) Claims(ctx context.Context, site release.Site) (held []release.ID, entered bool, err error) {
 	var gets []clientv3.Op
 	for k := range MaxBuffers {
@@ -235,6 +239,7 @@ func (n *Node) Claims(ctx context.Context, site release.Site) (held []release.ID
 	if err != nil {
 		return nil, false, err
 	}
+	mods := make([]int64, MaxBuffers)
 	for k := range gets {
 		kv := only(ranged(r, k))
 		if kv == nil {
@@ -248,26 +253,31 @@ func (n *Node) Claims(ctx context.Context, site release.Site) (held []release.ID
 			held = append(held, "")
 		}
 		held = append(held, id)
+		mods[k] = kv.ModRevision
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.claims[site] = mods
 	return held, len(held) > 0, nil
 }
 
 // Enter writes all claims of the node, as its disk has them (T11).
 func (n *Node) Enter(ctx context.Context, v NodeView, held []release.ID) error {
-	_, err := n.c.Commit(ctx, Enter(n.self, &v, held))
-	return err
+	var buffers []int
+	for k := range held {
+		buffers = append(buffers, k)
+	}
+	return n.claim(ctx, v, buffers, func(v *NodeView) Txn { return Enter(n.self, v, held) })
 }
 
 // Retract gives up the claim of the rollout's buffer (T4).
 func (n *Node) Retract(ctx context.Context, v NodeView) error {
-	_, err := n.c.Commit(ctx, Retract(n.self, &v))
-	return err
+	return n.claim(ctx, v, []int{v.Rollout.Value.Buffer}, func(v *NodeView) Txn { return Retract(n.self, v) })
 }
 
 // Claim says that the rollout's buffer holds its release (T5).
 func (n *Node) Claim(ctx context.Context, v NodeView) error {
-	_, err := n.c.Commit(ctx, ClaimReady(n.self, &v))
-	return err
+	return n.claim(ctx, v, []int{v.Rollout.Value.Buffer}, func(v *NodeView) Txn { return ClaimReady(n.self, v) })
 }
 
 // Lower retracts claims that the disk cannot back, or that are in the way of
@@ -276,6 +286,30 @@ func (n *Node) Lower(ctx context.Context, v NodeView, buffers []int) error {
 	if len(buffers) == 0 {
 		return nil
 	}
-	_, err := n.c.Commit(ctx, Lower(n.self, &v, buffers))
+	return n.claim(ctx, v, buffers, func(v *NodeView) Txn { return Lower(n.self, v, buffers) })
+}
+
+// claim commits what writes the claims of some buffers, as they are known, and
+// notes their new revision. When the outcome is not known, neither are they.
+func (n *Node) claim(ctx context.Context, v NodeView, buffers []int, txn func(*NodeView) Txn) error {
+	n.mu.Lock()
+	v.ClaimMods = n.claims[v.Site]
+	delete(n.claims, v.Site)
+	n.mu.Unlock()
+	rev, err := n.c.Commit(ctx, txn(&v))
+	class := RefusedBy(err)
+	if err != nil && (class == "" || class == ClassConflict || errors.Is(err, ErrUnknown)) {
+		return err // a claim is not, or may not be, as it was known
+	}
+	mods := make([]int64, MaxBuffers)
+	copy(mods, v.ClaimMods)
+	if err == nil {
+		for _, k := range buffers {
+			mods[k] = rev
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.claims[v.Site] = mods
 	return err
 }

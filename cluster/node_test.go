@@ -294,6 +294,49 @@ func TestNode_claims(t *testing.T) {
 	}
 }
 
+// TestNode_claimsKnown: a node writes its claims only as it knows them. What
+// was under way for long does not undo what it has said since.
+func TestNode_claimsKnown(t *testing.T) {
+	w := newWorld(t, dial(t))
+	n := w.c.Node(w.nodes[0], w.nodes[0].Live, Join{})
+	ctx := within(t, 20*time.Second)
+	v := *w.nodeView()
+	conflict := func(what string, err error) {
+		t.Helper()
+		if RefusedBy(err) != ClassConflict {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	ok := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	conflict("claims that were not read", n.Retract(ctx, v))
+	_, _, err := n.Claims(ctx, w.site)
+	ok("read", err)
+	known := *w.nodeView()
+	ok("retract", n.Retract(ctx, v))
+	late := ClaimReady(w.nodes[0], w.nodeView())
+	ok("claim", n.Claim(ctx, v))
+	ok("lower", n.Lower(ctx, v, []int{1}))
+	w.refused(late, ClassConflict)
+	w.refused(Enter(w.nodes[0], &known, []release.ID{w.r1, w.r2, ""}), ClassConflict)
+
+	w.again(RolloutKey(w.site))
+	if err := n.Claim(ctx, v); RefusedBy(err) != ClassRolloutChanged {
+		t.Errorf("an old rollout: %v", err)
+	}
+	v = *w.nodeView()
+	ok("claim, after a refusal that changes nothing", n.Claim(ctx, v))
+	w.again(ClaimKey(w.site, 1, "main", n.self.Node))
+	conflict("a claim that somebody else wrote", n.Retract(ctx, v))
+	_, _, err = n.Claims(ctx, w.site)
+	ok("read again", err)
+	ok("retract", n.Retract(ctx, v))
+}
+
 // TestNode_runEnds: Run ends in short time also when etcd is gone.
 func TestNode_runEnds(t *testing.T) {
 	t.Parallel()

@@ -349,8 +349,21 @@ type Self struct {
 // not speak for this disk.
 func (s Self) liveGuard() Guard { return valueIs(LiveKey(s.Node), encode(s.Live), ClassNotLive) }
 
-func (s Self) inGuard(site release.Site) Guard {
-	return valueIs(MemberKey(site, s.Node), string(MemberIn), ClassNotMember)
+// inGuard: the node is a member, and has been since v was read. One that was
+// put out meanwhile and let in again has to enter again.
+func (s Self) inGuard(v *NodeView) Guard {
+	rev := v.Member.Mod
+	if v.Member.Value != MemberIn {
+		rev = -1 // never so
+	}
+	return unchanged(MemberKey(v.Site, s.Node), rev, ClassNotMember)
+}
+
+// claimGuard: the claim is the one that the node knows. A copy of a
+// transaction that was long under way says what was true of the disk when it was
+// made. What the node has written since about the same buffer stands.
+func (s Self) claimGuard(v *NodeView, buffer int) Guard {
+	return unchanged(ClaimKey(v.Site, buffer, s.Group, s.Node), v.claimMod(buffer), ClassConflict)
 }
 
 func (s Self) claim(site release.Site, buffer int, id release.ID) Op {
@@ -370,8 +383,9 @@ func Retract(s Self, v *NodeView) Txn {
 		Guards: []Guard{
 			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
 			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
-			s.inGuard(v.Site),
+			s.inGuard(v),
 			s.liveGuard(),
+			s.claimGuard(v, r.Buffer),
 		},
 		Ops: []Op{s.claim(v.Site, r.Buffer, "")},
 	}
@@ -385,8 +399,9 @@ func ClaimReady(s Self, v *NodeView) Txn {
 		Name: fmt.Sprintf("claim %s for buffer %d of %s on %s", r.Release, r.Buffer, v.Site, s.Node),
 		Guards: []Guard{
 			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
-			s.inGuard(v.Site),
+			s.inGuard(v),
 			s.liveGuard(),
+			s.claimGuard(v, r.Buffer),
 		},
 		Ops: []Op{s.claim(v.Site, r.Buffer, r.Release)},
 	}
@@ -401,11 +416,12 @@ func Enter(s Self, v *NodeView, held []release.ID) Txn {
 		Guards: []Guard{
 			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
 			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
-			s.inGuard(v.Site),
+			s.inGuard(v),
 			s.liveGuard(),
 		},
 	}
 	for k, id := range held {
+		t.Guards = append(t.Guards, s.claimGuard(v, k))
 		t.Ops = append(t.Ops, s.claim(v.Site, k, id))
 	}
 	return t
@@ -424,12 +440,16 @@ func Lower(s Self, v *NodeView, buffers []int) Txn {
 		Guards: []Guard{
 			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
 			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
-			s.inGuard(v.Site),
+			s.inGuard(v),
 			s.liveGuard(),
 		},
 	}
 	for _, k := range buffers {
-		t.Guards = append(t.Guards, present(ClaimKey(v.Site, k, s.Group, s.Node), ClassNotMember))
+		g := s.claimGuard(v, k)
+		if g.Rev == 0 {
+			g.Rev = -1 // never so
+		}
+		t.Guards = append(t.Guards, g)
 		t.Ops = append(t.Ops, s.claim(v.Site, k, ""))
 	}
 	t.Ops = append(t.Ops, put(LoweredKey(s.Node, v.Site), Lowered{Buffers: buffers, Boot: s.Live.Boot}))

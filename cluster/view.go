@@ -179,4 +179,15 @@ type NodeView struct {
 	Serving  Entry[Serving]
 	Secret   Secret // nil where there is none
 	Cluster  string // the name of the cluster, "" while it has none
+	// ClaimMods are the revisions of the node's own claims, by buffer, as it read
+	// or wrote them last; what is not in it is 0. Node fills it in.
+	ClaimMods []int64
+}
+
+// claimMod is the revision of the node's own claim.
+func (v *NodeView) claimMod(buffer int) int64 {
+	if buffer < len(v.ClaimMods) {
+		return v.ClaimMods[buffer]
+	}
+	return 0
 }

@@ -82,6 +82,7 @@ func (n *fakeNode) report(s cluster.Status) {
 func (n *fakeNode) step(ctx context.Context, v *cluster.View) bool {
 	nv := &cluster.NodeView{Site: v.Site, Revision: v.Revision, Active: v.Active, Rollout: v.Rollout, Member: v.Members[n.self.Node]}
 	held, entered := n.held(v)
+	nv.ClaimMods = n.claimMods(v.Site, len(held))
 	if !entered {
 		if v.Active.Exists() {
 			if !pass(ctx, n.fill) {
@@ -112,6 +113,15 @@ func (n *fakeNode) held(v *cluster.View) (held []release.ID, entered bool) {
 		}
 	}
 	return held, entered
+}
+
+func (n *fakeNode) claimMods(site release.Site, buffers int) (mods []int64) {
+	n.fake.mu.Lock()
+	defer n.fake.mu.Unlock()
+	for k := range buffers {
+		mods = append(mods, n.fake.pairs[cluster.ClaimKey(site, k, n.self.Group, n.self.Node)].Mod)
+	}
+	return mods
 }
 
 // commit reports that it is worth to look again: done or refused, the site has

@@ -661,8 +661,14 @@ func (n *simNode) step(s *sim) bool {
 	if !r.Exists() {
 		return false
 	}
-	v := &cluster.NodeView{Site: simSite, Active: simRead[cluster.Active](s, cluster.ActiveKey(simSite)), Rollout: r}
+	member := s.pairs[cluster.MemberKey(simSite, n.self.Node)]
+	v := &cluster.NodeView{
+		Site: simSite, Active: simRead[cluster.Active](s, cluster.ActiveKey(simSite)), Rollout: r,
+		Member:    cluster.Entry[cluster.Member]{Value: cluster.Member(member.Value), Mod: member.Mod, Create: member.Create},
+		ClaimMods: make([]int64, cluster.MaxBuffers),
+	}
 	key := cluster.ClaimKey(simSite, r.Value.Buffer, n.self.Group, n.self.Node)
+	v.ClaimMods[r.Value.Buffer] = s.pairs[key].Mod
 	switch s.pairs[key].Value {
 	case string(r.Value.Release):
 	case cluster.NoClaim:
