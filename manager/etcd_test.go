@@ -94,7 +94,8 @@ type etcdWorld struct {
 	site     release.Site
 	managers []*Manager
 	won      chan Leadership
-	reports  atomic.Bool // nodes say what they show
+	reports  atomic.Bool  // nodes say what they show
+	fill     atomic.Int64 // how long a node takes to hold a release
 
 	mu                  sync.Mutex
 	lastClaim, lastFlip time.Time
@@ -165,6 +166,9 @@ func (c *etcdWorld) obey(ctx context.Context, n *cluster.Node, v cluster.NodeVie
 		err = n.Enter(ctx, v, held)
 	case v.Rollout.Exists() && held[r.Buffer] != r.Release:
 		if err = n.Retract(ctx, v); err == nil {
+			if !pass(ctx, time.Duration(c.fill.Load())) {
+				return
+			}
 			err = n.Claim(ctx, v)
 			c.mu.Lock()
 			c.lastClaim = time.Now()
@@ -210,6 +214,14 @@ func (c *etcdWorld) until(what string, is func(*cluster.View) bool) {
 // publish registers a release, asks for it and waits until that has ended.
 func (c *etcdWorld) publish() release.ID {
 	c.Helper()
+	id, req := c.register()
+	c.ask(c.view(), cluster.Desired{Mode: cluster.Publish, Release: id, Request: req})
+	return id
+}
+
+// register registers a release.
+func (c *etcdWorld) register() (release.ID, cluster.RequestID) {
+	c.Helper()
 	ctx, req := c.Context(), cluster.NewRequestID()
 	up, err := c.client.BeginUpload(ctx, c.site, req, "here", nil)
 	if err != nil {
@@ -223,8 +235,7 @@ func (c *etcdWorld) publish() release.ID {
 	if err != nil {
 		c.Fatal(err)
 	}
-	c.ask(c.view(), cluster.Desired{Mode: cluster.Publish, Release: id, Request: req})
-	return id
+	return id, req
 }
 
 // ask asks for something and waits until that has ended.
