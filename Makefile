@@ -9,12 +9,12 @@ LINT         := .cache/bin/$(LINT_VERSION)/golangci-lint
 COMPOSE      ?= $(if $(shell command -v docker-compose 2>/dev/null),docker-compose,docker compose)
 # The race detector needs a C compiler; without one the tests run all the same.
 RACE          = $(if $(shell command -v $$($(GO) env CC) 2>/dev/null),-race)
-TEST          = CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) -count=1 -timeout 10m $(TESTFLAGS)
+TEST          = CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) -count=1 -timeout 15m $(TESTFLAGS)
 BENCH         = $(GO) run ./e2e/bench -install
 BENCHTIME    ?= 200ms
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo dev test check lint fmt fuzz e2e e2e-sweep e2e-visitors e2e-servers e2e-compose images up down bench bench-all clean race-note FORCE
+.PHONY: help build demo dev test check lint fmt fuzz e2e e2e-sweep e2e-visitors e2e-servers e2e-nodes e2e-compose images up down bench bench-all clean race-note FORCE
 
 help: ## Show this help
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r t d; do printf '  %-12s %s\n' "$$t" "$$d"; done
@@ -52,6 +52,9 @@ e2e-visitors: ## Test what visitors see of flips and outages, over a million ans
 
 e2e-servers: ## Test nginx, Apache and Caddy with deploy/ through a hundred flips under load
 	RELMAN_FLIPS=$${RELMAN_FLIPS:-100} $(GO) test -run '^TestServers' -parallel 2 -count=1 -timeout 20m -v ./e2e
+
+e2e-nodes: ## Test what nodes that die, flap or lag do to a flip
+	RELMAN_LONG=1 $(GO) test -run '^(TestDeadNode|TestFlappingNode|TestThreeOfFourDead|TestDoctor|TestConfirmWithin)$$' -parallel 3 -count=1 -timeout 15m -v ./e2e
 
 e2e-compose: images ## Test the cluster of docker-compose.yml
 	$(GO) test -tags compose -run '^TestCompose$$' -count=1 -timeout 6m -v ./e2e

@@ -10,6 +10,7 @@ import (
 // TestDoctor: of a cluster of real processes that is well nothing bad is said;
 // who dies is named.
 func TestDoctor(t *testing.T) {
+	patient(t)
 	t.Parallel()
 	l := newLab(t)
 	l.manager(t, "m1")

@@ -51,6 +51,15 @@ func roomyDir(t testing.TB) string {
 	return dir
 }
 
+// patient is for tests that mostly wait, for leases and fences to end: they are
+// left to `make e2e-nodes`.
+func patient(t *testing.T) {
+	t.Helper()
+	if os.Getenv("RELMAN_LONG") != "1" {
+		t.Skip("SKIPPED: `make e2e-nodes` runs it")
+	}
+}
+
 // skip skips a test loudly; where skips are forbidden it fails.
 func skip(t testing.TB, why string) {
 	t.Helper()

@@ -86,6 +86,7 @@ func (l *lab) isIn(t *testing.T, within time.Duration, nodes ...string) {
 // and the next one not at all. When it comes back it catches up, and counts
 // again, without a hand.
 func TestDeadNode(t *testing.T) {
+	patient(t)
 	t.Parallel()
 	const fence = 3 * time.Second
 	fenceWait := cluster.Policy{FenceSeconds: 3}.FenceWait(0)
@@ -132,6 +133,7 @@ func TestDeadNode(t *testing.T) {
 // TestFlappingNode: a node that is killed every five seconds, and starts again at
 // once, and never gets a release fetched, holds up a flip for the grace at most.
 func TestFlappingNode(t *testing.T) {
+	patient(t)
 	t.Parallel()
 	const grace = 20 * time.Second
 	l := four(t, 10*time.Second, "--grace", grace.String())
@@ -189,6 +191,7 @@ func TestFlappingNode(t *testing.T) {
 // what is active stays; told to, a flip does without them, and the history says so. They
 // come back by themselves.
 func TestThreeOfFourDead(t *testing.T) {
+	patient(t)
 	t.Parallel()
 	const fence = 3 * time.Second
 	l := four(t, fence, "--grace", "5s")

@@ -14,6 +14,7 @@ import (
 // it, also when whoever published it is dead and another manager leads by then; and
 // stays when somebody does.
 func TestConfirmWithin(t *testing.T) {
+	patient(t)
 	t.Parallel()
 	l := newLab(t)
 	l.manager(t, "m1")
