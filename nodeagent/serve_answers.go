@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"os"
@@ -99,6 +100,32 @@ func (a *answer) size() int64 {
 		return 0
 	}
 	return int64(answerBytes + len(a.head) + len(a.same) + len(a.body))
+}
+
+// quick finds the answer to a plain request, nil where there is none. Beside path
+// and coding these decide: the visitor's pin, which has to be none, or that of
+// what is shown; and whether the node knows that it shows what is active, and is
+// not cut off.
+func (f *Front) quick(q *quickRequest, accept string, log *slog.Logger) *answer {
+	h := f.holdings.Load()
+	known := h.answers.find(q.path)
+	if known == nil || bytes.Contains(q.query, []byte(previewQuery)) {
+		return nil
+	}
+	if bytes.Contains(q.cookie, []byte(pinCookie+"=")) {
+		if pin, ok := pinIn(string(q.cookie)); ok && pin != "" && pin != h.pin {
+			return nil
+		}
+	}
+	rel := h.shown.release
+	if f.unconfirmed.Load() || f.gate != nil && f.gate.fenced() || !rel.acquire() {
+		return nil
+	}
+	defer f.release(rel, log)
+	if a := known.pick(rel, accept); a != nil && a.current() {
+		return a
+	}
+	return nil
 }
 
 // pick is the answer for a client that takes some codings; nil when there is

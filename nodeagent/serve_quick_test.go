@@ -51,10 +51,31 @@ func (l watched) Accept() (net.Conn, error) {
 // serveQuickly serves s, with quick answers or without.
 func serveQuickly(t testing.TB, s *Server, quick bool, header, idle time.Duration) *quickly {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return serveQuicklyOn(t, listenDeferred(t, 0), s, quick, header, idle)
+}
+
+// listenDeferred listens as relman does: connections come with their first
+// request. Their buffers for sending have some bytes, 0 for as many as usual.
+func listenDeferred(t testing.TB, buffer int) net.Listener {
+	t.Helper()
+	c := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_DEFER_ACCEPT, 1)
+			if buffer > 0 {
+				err = errors.Join(err, syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, buffer))
+			}
+		}), err)
+	}}
+	l, err := c.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l
+}
+
+func serveQuicklyOn(t testing.TB, l net.Listener, s *Server, quick bool, header, idle time.Duration) *quickly {
+	t.Helper()
 	q := &quickly{t: t, addr: l.Addr().String(), conns: make(chan net.Conn, 16)}
 	server := &http.Server{ReadHeaderTimeout: header, IdleTimeout: idle, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q.slow.Add(1)
@@ -69,18 +90,23 @@ func serveQuickly(t testing.TB, s *Server, quick bool, header, idle time.Duratio
 			open.Done()
 		}
 	}
-	if quick {
-		l = s.Quicken(server, l)
-	}
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(watched{l, q.conns}) }()
+	if quick {
+		l, ended = s.Quicken(server, l), make(chan error, 2)
+	}
+	l = watched{l, q.conns}
+	for range cap(ended) {
+		go func() { ended <- server.Serve(l) }()
+	}
 	q.stop = server.Shutdown
 	t.Cleanup(func() {
 		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
-			t.Error(err)
+		for range cap(ended) {
+			if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+				t.Error(err)
+			}
 		}
 		open.Wait()
 	})
@@ -147,6 +173,13 @@ func quickSite(t testing.TB) (*workshop, []*Release) {
 	w.front.SetConfirmed(true)
 	w.pass()
 	return w, rs
+}
+
+// forget forgets the connections that net/http has had.
+func (q *quickly) forget() {
+	for len(q.conns) > 0 {
+		<-q.conns
+	}
 }
 
 func (q *quickly) warm(paths ...string) {
@@ -431,17 +464,21 @@ func TestQuicken_closedWhileBusy(t *testing.T) {
 	w.front.SetConfirmed(true)
 	q := serveQuickly(t, w.server, true, time.Minute, time.Minute)
 	q.warm("/page.html")
-	for len(q.conns) > 0 {
-		<-q.conns
-	}
+	q.forget()
 	k := q.talk()
 	c := (<-q.conns).(*quickConn)
-	if err := errors.Join(c.SetWriteBuffer(1), k.c.SetReadBuffer(1)); err != nil {
+	if err := errors.Join(c.SetWriteBuffer(64<<10), k.c.SetReadBuffer(64<<10)); err != nil {
 		t.Fatal(err)
 	}
-	const many = 40 // more than what the buffers take
+	const many = 60 // more than what the buffers take, and read at once
 	k.send(strings.Repeat(request("/page.html"), many))
-	w.until("busy", func() bool { return c.state.Load() == quickBusy })
+	stuck := time.Now()
+	w.until("busy", func() bool { // for so long that it waits for the client
+		if c.state.Load() != quickBusy {
+			stuck = time.Now()
+		}
+		return time.Since(stuck) > 100*time.Millisecond
+	})
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
@@ -461,6 +498,47 @@ func TestQuicken_closedWhileBusy(t *testing.T) {
 	}
 	if state := c.state.Load(); state != quickClosed {
 		t.Errorf("state %d", state)
+	}
+}
+
+// TestQuicken_only: net/http does not hear of a connection whose only request is
+// answered quickly, but where the answer cannot be sent at once, or the request
+// does not come at once.
+func TestQuicken_only(t *testing.T) {
+	w := openWorkshop(t, t.TempDir())
+	w.show(testRelease(t, www, 1, map[string]string{"small.html": prose(1, 500), "large.html": noise(mostSmall)}))
+	w.front.SetConfirmed(true)
+	q := serveQuicklyOn(t, listenDeferred(t, 1), w.server, true, time.Minute, time.Minute)
+	q.warm("/small.html", "/large.html")
+	last := func(path string) string { return request(path, "Connection: close") }
+	for _, c := range []struct {
+		name, raw string
+		size      int
+		heard     bool // by net/http of the connection
+		slow      bool
+	}{
+		{"small", last("/small.html"), 500, false, false},
+		{"more than the buffer", last("/large.html"), mostSmall, true, false},
+		{"not the last", request("/small.html"), 500, true, false},
+		{"not known", last("/none"), 0, true, true},
+	} {
+		q.forget()
+		q.slow.Store(0)
+		k := q.talk()
+		k.send(c.raw)
+		r := k.answer()
+		if c.size > 0 && (r.code != 200 || len(r.body) != c.size) || r.slow != c.slow {
+			t.Errorf("%s: %d with %d bytes, slow %v", c.name, r.code, len(r.body), r.slow)
+		}
+		if heard := len(q.conns) > 0; heard != c.heard {
+			t.Errorf("%s: net/http has heard of it: %v", c.name, heard)
+		}
+		if c.name == "not the last" {
+			continue
+		}
+		if _, err := k.r.ReadByte(); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: not closed: %v", c.name, err)
+		}
 	}
 }
 
@@ -490,9 +568,9 @@ func TestQuicken_shutdown(t *testing.T) {
 // TestQuicken_follows: an answer is only given for as long as it is right.
 func TestQuicken_follows(t *testing.T) {
 	w, rs := quickSite(t)
-	q := serveQuickly(t, w.server, true, time.Minute, time.Minute)
 	etcd := newFakeEtcd()
 	w.front.gate = &gate{reg: etcd, policy: Stop, fence: time.Hour}
+	q := serveQuickly(t, w.server, true, time.Minute, time.Minute)
 	k := q.talk()
 	page := filepath.Join(rs[1].root.Name(), "page.html")
 	for _, c := range []struct {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -30,13 +31,13 @@ const (
 // serveHTTP answers on l until ctx ends; then it accepts nothing more and gives
 // the requests in flight some seconds to finish.
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
-	return runHTTP(ctx, newHTTP(h, log), l, log)
+	return runHTTP(ctx, newHTTP(h, log), l, 1, log)
 }
 
 // serveSites is serveHTTP for the sites of a node.
 func serveSites(ctx context.Context, l net.Listener, sites *nodeagent.Server, log *slog.Logger) error {
 	s := newHTTP(sites, log)
-	return runHTTP(ctx, s, sites.Quicken(s, l), log)
+	return runHTTP(ctx, s, sites.Quicken(s, l), runtime.GOMAXPROCS(0), log)
 }
 
 func newHTTP(h http.Handler, log *slog.Logger) *http.Server {
@@ -49,9 +50,12 @@ func newHTTP(h http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-func runHTTP(ctx context.Context, s *http.Server, l net.Listener, log *slog.Logger) error {
-	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(l) }()
+// runHTTP has some goroutines accept connections until ctx ends.
+func runHTTP(ctx context.Context, s *http.Server, l net.Listener, accepting int, log *slog.Logger) error {
+	ended := make(chan error, accepting)
+	for range accepting {
+		go func() { ended <- s.Serve(l) }()
+	}
 	select {
 	case err := <-ended:
 		return err
@@ -63,8 +67,10 @@ func runHTTP(ctx context.Context, s *http.Server, l net.Listener, log *slog.Logg
 		log.Warn("requests cut off", "addr", l.Addr().String(), "error", err)
 		_ = s.Close() // its error would be that of the listener, which is closed
 	}
-	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
-		return err
+	for range accepting {
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
 	}
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 )
@@ -147,10 +146,10 @@ var serveSizes = []int{1 << 10, 16 << 10, 1 << 20}
 
 // allServeCells are in the order of the table.
 var allServeCells = func() (list []serveCell) {
-	for _, flips := range []bool{false, true} {
-		for _, size := range serveSizes {
-			for _, closes := range []bool{false, true} {
-				for _, gzip := range []bool{false, true} {
+	for _, size := range serveSizes {
+		for _, closes := range []bool{false, true} {
+			for _, gzip := range []bool{false, true} {
+				for _, flips := range []bool{false, true} {
 					list = append(list, serveCell{size, closes, gzip, flips})
 				}
 			}
@@ -189,31 +188,14 @@ func (c serveCell) String() string {
 // measure takes the cells round by round and the servers in turn, so that what
 // else the machine does meets them all.
 func (s *serving) measure(ctx context.Context, o *serveOptions, cells []serveCell, r *serveReport, say func(string, ...any)) error {
-	for _, flips := range []bool{false, true} {
-		stop := func() error { return nil }
-		if flips && slices.ContainsFunc(cells, func(c serveCell) bool { return c.Flips }) {
-			stop = s.flipEachSecond(ctx)
-		}
-		err := s.rounds(ctx, o, cells, flips, r, say)
-		if err = errors.Join(err, stop()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *serving) rounds(ctx context.Context, o *serveOptions, cells []serveCell, flips bool, r *serveReport, say func(string, ...any)) error {
 	for round := range o.rounds {
 		for _, c := range cells {
-			if c.Flips != flips {
-				continue
-			}
 			for i := range s.servers {
 				w := s.servers[(i+round)%len(s.servers)]
 				if !w.takesPart(c) {
 					continue
 				}
-				m, err := s.load(ctx, w, c, time.Duration(o.seconds)*time.Second)
+				m, err := s.measureOne(ctx, w, c, time.Duration(o.seconds)*time.Second)
 				if err != nil {
 					return err
 				}
@@ -223,4 +205,13 @@ func (s *serving) rounds(ctx context.Context, o *serveOptions, cells []serveCell
 		}
 	}
 	return nil
+}
+
+func (s *serving) measureOne(ctx context.Context, w *webServer, c serveCell, d time.Duration) (loaded, error) {
+	if !c.Flips {
+		return s.load(ctx, w, c, d)
+	}
+	stop := s.flipEachSecond(ctx)
+	m, err := s.load(ctx, w, c, d)
+	return m, errors.Join(err, stop())
 }

@@ -24,6 +24,7 @@ type serving struct {
 	servers  []*webServer
 	admin    string
 	releases [2]release.ID
+	shown    int    // of the releases
 	script   string // what wrk says at the end
 }
 
@@ -70,6 +71,7 @@ func openServing(ctx context.Context, b *bed) (*serving, error) {
 		if err := s.flipTo(limited, s.releases[i]); err != nil {
 			return nil, err
 		}
+		s.shown = i
 		if err := s.agent.until(limited, func(ctx context.Context) error { return s.check(ctx, i) }); err != nil {
 			return nil, err
 		}
@@ -158,7 +160,17 @@ func servedBody(size int, gzip bool, version int) []byte {
 	return []byte(hex.EncodeToString(b))
 }
 
+// filler is how many pages the site has besides, which nobody asks for.
+const filler = 5000
+
+// writeServed writes a build.
 func writeServed(dir string, version int) error {
+	for i := range filler {
+		name := filepath.Join(dir, fmt.Sprintf("docs/%02d/page%d.html", i%100, i))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, fmt.Appendf(nil, "<h1>%d</h1>", i), 0o644)); err != nil {
+			return err
+		}
+	}
 	for _, size := range serveSizes {
 		for _, packed := range []bool{false, true} {
 			body, name := servedBody(size, packed, version), filepath.Join(dir, servedPath(size, packed))
@@ -263,22 +275,24 @@ func (s *serving) flipTo(ctx context.Context, id release.ID) error {
 	})
 }
 
-// flipEachSecond does so until stop is called, which waits for the last one.
+// flipEachSecond makes one release active and then the other, from half a second
+// on, until stop is called, which waits for the last flip.
 func (s *serving) flipEachSecond(ctx context.Context) (stop func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for n := 0; ; n++ {
+		next := time.NewTimer(time.Second / 2)
+		defer next.Stop()
+		for {
 			select {
 			case <-ctx.Done():
 				ended <- nil
 				return
-			case <-tick.C:
+			case <-next.C:
+				next.Reset(time.Second)
 			}
-			err := s.flipTo(context.WithoutCancel(ctx), s.releases[n%len(s.releases)])
-			if err != nil {
+			s.shown = 1 - s.shown
+			if err := s.flipTo(context.WithoutCancel(ctx), s.releases[s.shown]); err != nil {
 				ended <- fmt.Errorf("flip: %w", err)
 				return
 			}

@@ -40,10 +40,10 @@ func (r serveResults) at(server string, c serveCell) (loaded, bool) {
 	return m, true
 }
 
-// ratio compares two servers round by round, since the machine is not the same
-// from one round to the next, and takes the median; 0 where one was not measured.
-func (r serveResults) ratio(a, b string, c serveCell, of func(loaded) float64) float64 {
-	x, y := r[serveKey{a, c}], r[serveKey{b, c}]
+// ratioOf compares two series round by round, since the machine is not the same
+// from one round to the next, and takes the median; 0 where there is nothing to
+// compare.
+func ratioOf(x, y []loaded, of func(loaded) float64) float64 {
 	var list []float64
 	for i := range min(len(x), len(y)) {
 		if of(y[i]) > 0 {
@@ -54,6 +54,11 @@ func (r serveResults) ratio(a, b string, c serveCell, of func(loaded) float64) f
 		return 0
 	}
 	return medianOf(list)
+}
+
+// against is relman's rate beside another server's.
+func (r serveResults) against(server string, c serveCell) string {
+	return fmt.Sprintf("%.2f", ratioOf(r[serveKey{relmanName, c}], r[serveKey{server, c}], loaded.rate))
 }
 
 func medianOf(list []float64) float64 {
@@ -118,7 +123,7 @@ func (r *serveReport) print(w io.Writer) {
 		}
 		n, _ := r.results.at(nginxName, c)
 		rows = append(rows, []string{
-			c.String(), fmt.Sprintf("%.0f", a.rate()), fmt.Sprintf("%.0f", n.rate()), fmt.Sprintf("%.2f", r.results.ratio(relmanName, nginxName, c, loaded.rate)),
+			c.String(), fmt.Sprintf("%.0f", a.rate()), fmt.Sprintf("%.0f", n.rate()), r.results.against(nginxName, c),
 			fmt.Sprintf("%.0f", float64(a.Bytes)/1e6), fmt.Sprintf("%.0f", float64(n.Bytes)/1e6), a.times(), n.times(),
 			fmt.Sprintf("%.1f", a.CPU), fmt.Sprintf("%.1f", n.CPU),
 		})
@@ -145,9 +150,9 @@ func (r *serveReport) printOthers(w io.Writer) {
 		if !ok {
 			continue
 		}
-		row := []string{c.String(), fmt.Sprintf("%.0f", open.rate()), fmt.Sprintf("%.2f", r.results.ratio(relmanName, nginxOpen, c, loaded.rate)), "–", "–"}
+		row := []string{c.String(), fmt.Sprintf("%.0f", open.rate()), r.results.against(nginxOpen, c), "–", "–"}
 		if m, ok := r.results.at(nginxShipped, c); ok {
-			row[3], row[4] = fmt.Sprintf("%.0f", m.rate()), fmt.Sprintf("%.2f", r.results.ratio(relmanName, nginxShipped, c, loaded.rate))
+			row[3], row[4] = fmt.Sprintf("%.0f", m.rate()), r.results.against(nginxShipped, c)
 		}
 		rows = append(rows, row)
 	}
@@ -169,8 +174,8 @@ type serveVerdict struct {
 
 func (v serveVerdict) text(n float64) string { return fmt.Sprintf("%.2f", n) + v.unit }
 
-// mostStep is how much longer p99 may be with flips than without: what one
-// second of measuring cannot tell from noise.
+// mostStep is how much longer p99 may be with flips than without: what a second of
+// measuring cannot tell from noise.
 const mostStep = 1.25
 
 // judgeServing compares with the goals: nginx's requests in a second for what
@@ -190,24 +195,19 @@ func judgeServing(r serveResults, cells []serveCell) []serveVerdict {
 		if c.Size >= 1<<20 {
 			goal, of = "bytes/s of nginx", func(m loaded) float64 { return float64(m.Bytes) / m.Seconds }
 		}
-		is := r.ratio(relmanName, nginxName, c, of)
+		is := ratioOf(r[serveKey{relmanName, c}], r[serveKey{nginxName, c}], of)
 		add(c, goal, 1, is, is >= 1, " ×")
 	}
+	p99 := func(m loaded) float64 { return m.P99 }
 	for _, c := range cells {
-		if !c.Flips {
-			continue
-		}
 		idle := c
 		idle.Flips = false
-		a, _ := r.at(relmanName, c)
-		b, _ := r.at(relmanName, idle)
-		x, _ := r.at(nginxName, c)
-		y, _ := r.at(nginxName, idle)
-		if b.P99 == 0 || y.P99 == 0 {
-			continue
+		is := ratioOf(r[serveKey{relmanName, c}], r[serveKey{relmanName, idle}], p99)
+		peer := ratioOf(r[serveKey{nginxName, c}], r[serveKey{nginxName, idle}], p99)
+		if c.Flips && is > 0 && peer > 0 {
+			limit := mostStep * max(1, peer)
+			add(c, "p99 with flips / without", limit, is, is <= limit, "")
 		}
-		limit := max(mostStep, mostStep*x.P99/y.P99)
-		add(c, "p99 with flips / without", limit, a.P99/b.P99, a.P99/b.P99 <= limit, "")
 	}
 	return out
 }
