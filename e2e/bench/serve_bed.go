@@ -56,7 +56,7 @@ func openServing(ctx context.Context, b *bed) (*serving, error) {
 	if err := os.WriteFile(s.script, []byte(wrkScript), 0o644); err != nil {
 		return nil, err
 	}
-	limited, cancel := context.WithTimeout(ctx, 2*startLimit)
+	limited, cancel := context.WithTimeout(ctx, 8*startLimit)
 	defer cancel()
 	if err := s.startCluster(ctx, limited); err != nil {
 		return nil, err
