@@ -321,8 +321,8 @@ func TestNode_claimsKnown(t *testing.T) {
 	late := ClaimReady(w.nodes[0], w.nodeView())
 	ok("claim", n.Claim(ctx, v))
 	ok("lower", n.Lower(ctx, v, []int{1}))
-	w.refused(late, ClassConflict)
-	w.refused(Enter(w.nodes[0], &known, []release.ID{w.r1, w.r2, ""}), ClassConflict)
+	_ = w.refused(late, ClassConflict)
+	_ = w.refused(Enter(w.nodes[0], &known, []release.ID{w.r1, w.r2, ""}), ClassConflict)
 
 	w.again(RolloutKey(w.site))
 	if err := n.Claim(ctx, v); RefusedBy(err) != ClassRolloutChanged {
