@@ -183,8 +183,14 @@ func TestStoreFaults(t *testing.T) {
 		to := &url.URL{Scheme: "http", Host: addr}
 		// The signature covers the name of the host that was asked.
 		f.next = &httputil.ReverseProxy{
-			Rewrite:      func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host },
-			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+			Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host },
+			// A connection that the store has closed meanwhile is no fault of the store's:
+			// a PUT cannot be sent again on another one.
+			Transport: &http.Transport{DisableKeepAlives: true},
+			ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+				t.Logf("%s %s did not get through to the store: %v", r.Method, r.URL.Path, err)
+				w.WriteHeader(http.StatusBadGateway)
+			},
 		}
 		s := httptest.NewServer(f)
 		t.Cleanup(s.Close)
