@@ -159,7 +159,7 @@ func (v *View) Frozen(d Desired) bool {
 	switch {
 	case !z.Exists(), d.Mode == Abort:
 		return false
-	case d.Mode == Rollback && z.Value.AllowRollback:
+	case (d.Mode == Rollback || d.Mode == EndCanary) && z.Value.AllowRollback:
 		return false
 	}
 	return !d.Overrides(OverrideFreeze) || d.OverFreeze != z.Mod

@@ -108,13 +108,12 @@ func Request(v *View, d Desired) Txn {
 		},
 		Ops: []Op{put(DesiredKey(v.Site), d)},
 	}
+	if !d.takesBack() {
+		t.Guards = append(t.Guards, present(ReleaseKey(v.Site, d.Release), ClassReleaseGone), verdictGuard(v, d))
+	}
 	if d.Mode != Abort {
 		t.Name += " " + string(d.Release)
-		t.Guards = append(t.Guards,
-			present(ReleaseKey(v.Site, d.Release), ClassReleaseGone),
-			verdictGuard(v, d),
-			freezeGuard(v, d),
-		)
+		t.Guards = append(t.Guards, freezeGuard(v, d))
 	}
 	return t.markLast()
 }
@@ -210,13 +209,14 @@ func supersede(v *View, at time.Time) []Op {
 	return ops
 }
 
-// Flip is T6, and T7 for a rollback: the one write of the active key. Every
-// claim on a.Buffer equals a.Release at the revision of the commit, nobody was
-// removed and nothing was asked for, aborted, frozen or judged since v was
-// read. a.Epoch is one more than before; the flip ends the request of v and
-// whatever rollout was in flight.
+// Flip is T6, T7 for a rollback, and T13 to T15 for a canary: the one write of the
+// active key. Every claim on the buffer of what is shown anew equals its release at
+// the revision of the commit, nobody was removed and nothing was asked for,
+// aborted, frozen or judged since v was read. a.Epoch is one more than before; the
+// flip ends the request of v and whatever rollout was in flight.
+//
+// To take a canary back needs no claims: all hold what is active.
 func Flip(f Fence, v *View, a Active) Txn {
-	rec := v.Releases[a.Release]
 	d := v.Desired.Value
 	a.Leader = f.Create
 	t := Txn{
@@ -228,21 +228,33 @@ func Flip(f Fence, v *View, a Active) Txn {
 			unchanged(DesiredKey(v.Site), v.Desired.Mod, ClassConflict),
 			openGuard(v),
 			freezeGuard(v, d),
-			verdictGuard(v, d),
-			created(ReleaseKey(v.Site, a.Release), rec.Create, ClassReleaseGone),
-			unchanged(ConfigKey(v.Site), v.Policy.Mod, ClassPolicyChanged),
-			unchanged(RosterKey(v.Site), v.Roster.Mod, ClassRosterChanged),
-			everyValueIs(ClaimsPrefix(v.Site, a.Buffer), string(a.Release), ClassNotReady),
 		},
 		Ops: supersede(v, a.At),
 	}
-	t.Guards = append(t.Guards, v.liveGuards(a.Buffer, a.Release)...)
+	made, shows := a.made(d.Mode)
+	if shows {
+		t.Guards = append(t.Guards,
+			verdictGuard(v, d),
+			created(ReleaseKey(v.Site, made.Release), v.Releases[made.Release].Create, ClassReleaseGone),
+			unchanged(ConfigKey(v.Site), v.Policy.Mod, ClassPolicyChanged),
+			unchanged(RosterKey(v.Site), v.Roster.Mod, ClassRosterChanged),
+			everyValueIs(ClaimsPrefix(v.Site, made.Buffer), string(made.Release), ClassNotReady),
+		)
+		t.Guards = append(t.Guards, v.liveGuards(made.Buffer, made.Release)...)
+	}
 	history := put(HistoryKey(v.Site, a.Epoch), a)
 	t.Ops = append(t.Ops,
 		remove(RolloutKey(v.Site)),
 		history,
-		put(ResultKey(v.Site, a.Request), Result{State: StateActive, Release: a.Release, Epoch: a.Epoch, Changed: true, At: a.At}),
+		put(ResultKey(v.Site, a.Request), resultOf(a, d.Mode)),
 	)
+	if d.Mode == EndCanary {
+		why := fmt.Sprintf("%s its canary was ended by %s", Bad, d.By)
+		if d.Message != "" {
+			why += ": " + d.Message
+		}
+		t.Ops = append(t.Ops, putBare(VerdictKey(v.Site, d.Release), why))
+	}
 	if d.Freeze {
 		why := fmt.Sprintf("rolled back to %s", a.Release)
 		if d.Message != "" {
@@ -255,6 +267,15 @@ func Flip(f Fence, v *View, a Active) Txn {
 	// outcome of this one is known.
 	t.Mark = &history
 	return t
+}
+
+// resultOf is what a request is told that a has carried out.
+func resultOf(a Active, mode Kind) Result {
+	r := Result{State: StateActive, Release: a.Release, Epoch: a.Epoch, Changed: true, At: a.At}
+	if mode == TryOut {
+		r.State, r.Release = StateCanary, a.Canary.Release
+	}
+	return r
 }
 
 // End is T8 and every other end of a request without a flip: the request that

@@ -489,7 +489,7 @@ func flipBreaches(frozen Class, freeze func(w *world)) []breach {
 // Every guard of every transaction is the one that refuses, in some breach.
 func TestTxn_eachGuardMatters(t *testing.T) {
 	c := dial(t)
-	for _, tt := range slices.Concat(txnTests, rosterTests, operatorTests) {
+	for _, tt := range slices.Concat(txnTests, canaryTests, rosterTests, operatorTests) {
 		ready := func(t *testing.T) (*world, Txn) {
 			t.Helper()
 			w := newWorld(t, c)

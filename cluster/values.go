@@ -53,6 +53,11 @@ const (
 	FlipTo   Kind = "flip"
 	Rollback Kind = "rollback"
 	Abort    Kind = "abort"
+	// TryOut shows a release to some visitors, or by some nodes, beside what is
+	// active; Promote makes it active, and EndCanary takes it back.
+	TryOut    Kind = "canary"
+	Promote   Kind = "promote"
+	EndCanary Kind = "end-canary"
 	// KindRevert is a rollback that nobody asked for: the release was on trial and
 	// did not pass. It is never what a request asks for.
 	KindRevert Kind = "revert"
@@ -65,6 +70,7 @@ type Active struct {
 	Epoch    release.Epoch  `json:"epoch"`
 	Buffer   int            `json:"buffer"`
 	Previous *Held          `json:"previous"`
+	Canary   *Canary        `json:"canary,omitempty"`
 	Kind     Kind           `json:"kind"`
 	Flip     string         `json:"flip"` // ULID, one per intention to flip
 	Manifest release.Digest `json:"manifest"`
@@ -110,6 +116,8 @@ type Desired struct {
 	Release release.ID `json:"release,omitempty"`
 	// Hold asks to prepare the release everywhere and not to flip.
 	Hold bool `json:"hold,omitempty"`
+	// Canary says to whom TryOut shows the release.
+	Canary Audience `json:"canary,omitzero"`
 	// Freeze asks the flip to freeze the site in the same transaction.
 	Freeze bool `json:"freeze,omitempty"`
 	// PrepareSeconds is how long the rollout may take, when that is less than
@@ -144,6 +152,7 @@ type State string
 // The ways in which a request ends.
 const (
 	StateActive     State = "active"     // its release is, or was, active at Epoch
+	StateCanary     State = "canary"     // its release is, or was, a canary from Epoch on
 	StateReady      State = "ready"      // prepared everywhere, as asked (Hold)
 	StateFailed     State = "failed"     // not prepared in time
 	StateSuperseded State = "superseded" // a newer request took its place

@@ -157,16 +157,19 @@ func (v *View) HeldBy(id release.ID) (Readiness, bool) {
 	return Readiness{}, false
 }
 
-// BackBuffer is the buffer that a rollout may fill: neither the active
-// release's nor the previous one's.
+// BackBuffer is the buffer that a rollout may fill: none whose release the nodes
+// must go on holding. It is -1 where they need all.
 func (v *View) BackBuffer() int {
-	for k := range v.Policy.Value.Buffers {
-		if a := v.Active; a.Exists() && (k == a.Value.Buffer || a.Value.Previous != nil && k == a.Value.Previous.Buffer) {
-			continue
-		}
-		return k
+	var needed []Held
+	if v.Active.Exists() {
+		needed = v.Active.Value.Needed()
 	}
-	panic("cluster: a policy with fewer than three buffers") // Policy.Validate forbids it
+	for k := range v.Policy.Value.Buffers {
+		if !slices.ContainsFunc(needed, func(h Held) bool { return h.Buffer == k }) {
+			return k
+		}
+	}
+	return -1
 }
 
 // NodeView is what one node obeys for one site, read at one revision.
