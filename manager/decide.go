@@ -71,8 +71,11 @@ func answer(v *cluster.View, seen *attendance, now time.Time) action {
 	if why := forbidden(v); why != nil {
 		return end{cluster.Result{State: cluster.StateRefused, Release: d.Release, Error: why, At: now}}
 	}
-	if v.Active.Exists() && v.Active.Value.Release == d.Release {
-		return end{cluster.Result{State: cluster.StateActive, Release: d.Release, Epoch: v.Active.Value.Epoch, At: now}}
+	if r := alreadySo(v, now); r != nil {
+		return end{*r}
+	}
+	if d.Mode == cluster.EndCanary {
+		return flip{nextActive(v, cluster.Readiness{}, now)}
 	}
 	if r, held := v.HeldBy(d.Release); held {
 		if d.Hold {
@@ -80,10 +83,13 @@ func answer(v *cluster.View, seen *attendance, now time.Time) action {
 		}
 		return flip{nextActive(v, r, now)}
 	}
-	if !preparing(v) {
-		return start{newRollout(v, now)}
+	switch {
+	case preparing(v):
+		return hurry(v, seen, now)
+	case v.BackBuffer() < 0:
+		return end{noRoom(v, now)}
 	}
-	return hurry(v, seen, now)
+	return start{newRollout(v, now)}
 }
 
 // aborted is the result of a request to abort; what it aborted gets its own
@@ -96,14 +102,17 @@ func aborted(v *cluster.View, now time.Time) cluster.Result {
 // nil for none.
 func forbidden(v *cluster.View) *cluster.ErrorInfo {
 	d := v.Desired.Value
+	if z := v.Freeze; v.Frozen(d) {
+		return refuse(cluster.ClassFrozen, "%s is frozen by %s: %s", v.Site, z.Value.By, z.Value.Reason)
+	}
+	if why := wrongCanary(v); why != nil || d.Mode == cluster.EndCanary {
+		return why
+	}
 	if _, ok := v.Releases[d.Release]; !ok {
 		return refuse(cluster.ClassReleaseGone, "%s has no release %s", v.Site, d.Release)
 	}
 	if verdict := v.Judged(d); verdict != "" {
 		return refuse(cluster.ClassYanked, "release %s is %s", d.Release, verdict)
-	}
-	if z := v.Freeze; v.Frozen(d) {
-		return refuse(cluster.ClassFrozen, "%s is frozen by %s: %s", v.Site, z.Value.By, z.Value.Reason)
 	}
 	// Only an edit by hand leads here. No buffer could be chosen by such a policy.
 	if err := v.Policy.Value.Validate(); err != nil {
@@ -145,26 +154,29 @@ func newRollout(v *cluster.View, now time.Time) cluster.Rollout {
 	}
 }
 
-// nextActive is what a flip to the requested release writes. The flip id is
-// the rollout's; a flip that needs no rollout gets one when it is acted on.
+// nextActive is what a flip for the request writes. The flip id is the rollout's; a
+// flip that needs no rollout gets one when it is acted on.
 func nextActive(v *cluster.View, r cluster.Readiness, now time.Time) cluster.Active {
 	d, old := v.Desired.Value, v.Active
 	a := cluster.Active{
 		Release:  d.Release,
-		Epoch:    old.Value.Epoch + 1,
 		Buffer:   r.Buffer,
-		Kind:     d.Mode,
 		Manifest: v.Releases[d.Release].Value.Manifest,
-		At:       now,
-		By:       d.By,
-		Message:  d.Message,
-		Request:  d.Request,
-		Override: d.Override,
 
+		Epoch:     old.Value.Epoch + 1,
+		Kind:      d.Mode,
+		At:        now,
+		By:        d.By,
+		Message:   d.Message,
+		Request:   d.Request,
+		Override:  d.Override,
 		ConfirmBy: d.ConfirmTime(now),
 		Quorum:    evidence(v, r),
 	}
-	if old.Exists() {
+	switch {
+	case d.Mode == cluster.TryOut || d.Mode == cluster.EndCanary:
+		beside(&a, v, r)
+	case old.Exists():
 		a.Previous = &cluster.Held{Release: old.Value.Release, Buffer: old.Value.Buffer}
 	}
 	if preparing(v) {

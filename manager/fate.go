@@ -51,6 +51,9 @@ func roots(v *cluster.View) map[release.ID][]string {
 	if p := v.Active.Value.Previous; p != nil {
 		root(p.Release, "previous")
 	}
+	if c := v.Active.Value.Canary; c != nil {
+		root(c.Release, "canary")
+	}
 	root(v.Desired.Value.Release, "asked for last")
 	root(v.Rollout.Value.Release, "being rolled out")
 	for id, why := range v.Pins {
