@@ -34,6 +34,7 @@ const (
 type Config struct {
 	Dir      string         // where releases and state are kept; one agent's alone
 	Node     release.NodeID // for the log
+	Group    release.Group  // which canaries of groups it shows; "": release.DefaultGroup
 	Sites    []release.Site // empty: every site of the cluster
 	Buffers  int            // releases held per site; 0: cluster.DefaultBuffers. It grows to what a site's policy wants
 	Workers  int            // files and packs worked on at once, per site; 0: twice the processors, at most 8
@@ -79,6 +80,7 @@ func New(cfg Config, reg Registry, store objectstore.Store) (*Agent, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("agent: no directory")
 	}
+	cfg.Group = cmp.Or(cfg.Group, release.DefaultGroup)
 	if cfg.Buffers == 0 {
 		cfg.Buffers = cluster.DefaultBuffers
 	}

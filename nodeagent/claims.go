@@ -14,9 +14,8 @@ import (
 func places(v cluster.NodeView) (int, error) {
 	var named []int
 	if a := v.Active; a.Exists() {
-		named = append(named, a.Value.Buffer)
-		if a.Value.Previous != nil {
-			named = append(named, a.Value.Previous.Buffer)
+		for _, h := range a.Value.Needed() {
+			named = append(named, h.Buffer)
 		}
 	}
 	if v.Rollout.Exists() {
@@ -41,9 +40,8 @@ func due(v cluster.NodeView, claims []release.ID, holds func(release.ID) bool) [
 		set(v.Rollout.Value.Buffer, v.Rollout.Value.Release)
 	}
 	if a := v.Active; a.Exists() {
-		set(a.Value.Buffer, a.Value.Release)
-		if p := a.Value.Previous; p != nil {
-			set(p.Buffer, p.Release)
+		for _, h := range a.Value.Needed() {
+			set(h.Buffer, h.Release)
 		}
 	}
 	for k, id := range list {
@@ -65,15 +63,19 @@ func untrue(claims []release.ID, holds func(release.ID) bool) (buffers []int) {
 }
 
 // stale are the buffers whose claims a node that lacks the active release may
-// give up to make room for it: they are for neither active nor previous.
+// give up to make room for it: those of no release that the nodes must go on holding.
 func stale(v cluster.NodeView, claims []release.ID) (buffers []int) {
-	a := v.Active.Value
 	for k, id := range claims {
-		if id != "" && id != a.Release && (a.Previous == nil || id != a.Previous.Release) {
+		if id != "" && !needs(v, id) {
 			buffers = append(buffers, k)
 		}
 	}
 	return buffers
+}
+
+// needs reports whether a release is active, was before, or is a canary.
+func needs(v cluster.NodeView, id release.ID) bool {
+	return v.Active.Exists() && slices.ContainsFunc(v.Active.Value.Needed(), func(h cluster.Held) bool { return h.Release == id })
 }
 
 // pick chooses the buffer to fill: never the one that is shown, one
@@ -93,6 +95,8 @@ func pick(bufs []*buffer, shown release.ID, v cluster.NodeView, claims []release
 		switch {
 		case id == "":
 			cost = 1
+		case a.Canary != nil && id == a.Canary.Release:
+			cost = 4
 		case a.Previous != nil && id == a.Previous.Release:
 			cost = 3
 		case v.Rollout.Exists() && id == v.Rollout.Value.Release:

@@ -112,13 +112,14 @@ func (s *site) tree(b *buffer) string {
 // yet is replaced. What was told is not remembered over a restart, so that the
 // program hears once more of the epoch that is shown then.
 func (s *site) flipped(v cluster.NodeView, applied state) {
-	a, b := v.Active, s.holder(applied.Release)
+	id, _ := s.front.Shown() // of some nodes, a canary
+	a, b := v.Active, s.holder(id)
 	if s.cfg.PostFlip == nil || b == nil || !a.Exists() || s.told == applied.Epoch ||
 		a.Value.Epoch != applied.Epoch || a.Value.Release != applied.Release {
 		return
 	}
 	s.told = applied.Epoch
-	about := hook.About{Site: s.name, Release: applied.Release, Epoch: applied.Epoch, Tree: s.tree(b), Node: s.cfg.Node}
+	about := hook.About{Site: s.name, Release: id, Epoch: applied.Epoch, Tree: s.tree(b), Node: s.cfg.Node}
 	if p := a.Value.Previous; p != nil {
 		about.Previous = p.Release
 	}

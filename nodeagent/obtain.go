@@ -117,8 +117,8 @@ func (s *site) fill(ctx context.Context, v cluster.NodeView, b *buffer, want *ob
 	old := b.open // nil but for a repair
 	b.manifest, b.open, b.damaged = want.Manifest, r, false
 	s.hold()
-	if id, epoch := s.front.Shown(); f.repair && id == r.ID() {
-		s.front.Show(r, epoch) // its directory may be another one now
+	if id, _ := s.front.Shown(); f.repair && id == r.ID() {
+		s.front.reopened(r) // its directory may be another one now
 	}
 	s.swap()
 	s.mu.Unlock()

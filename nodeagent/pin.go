@@ -17,7 +17,8 @@ import (
 // A pin is what a visitor carries so that all of a page comes from one release,
 // whichever nodes answer:
 //
-//	57.000042-3f9ac1d2e4b5.<mac>               became active with epoch 57
+//	57.000042-3f9ac1d2e4b5.<mac>               was shown in epoch 57
+//	57-0420.000042-3f9ac1d2e4b5.<mac>          the same, of a visitor with a lot for canaries
 //	preview-1764000000.000043-7f3a9c1e22b0.<mac>   may be looked at until then
 //
 // The mac is a HMAC-SHA256 under a key that only the nodes of the site have,
@@ -27,6 +28,7 @@ type pin struct {
 	release release.ID
 	epoch   release.Epoch // 0: a preview
 	until   time.Time     // of a preview
+	lot     int           // by which a canary is for this visitor or not; 0: none was drawn
 }
 
 func (p pin) preview() bool { return p.epoch == 0 }
@@ -68,9 +70,14 @@ func (p *pins) mac(text string) string {
 
 func (p *pins) signed(text string) string { return text + "." + p.mac(text) }
 
-// value is the pin of a release that became active.
+// value is the pin of a release that is shown.
 func (p *pins) value(epoch release.Epoch, id release.ID) string {
 	return p.signed(strconv.FormatUint(uint64(epoch), 10) + "." + string(id))
+}
+
+// withLot is value for a visitor who has a lot.
+func (p *pins) withLot(epoch release.Epoch, id release.ID, lot int) string {
+	return p.signed(strconv.FormatUint(uint64(epoch), 10) + "-" + strconv.Itoa(lot) + "." + string(id))
 }
 
 // PreviewToken is a pin with which any node that holds a release of a site
@@ -103,11 +110,18 @@ func (p *pins) read(value string) (pin, error) {
 		}
 		return pin{}, errPin
 	}
-	epoch, err := strconv.ParseUint(when, 10, 64)
+	number, drawn, has := strings.Cut(when, "-")
+	epoch, err := strconv.ParseUint(number, 10, 64)
 	if err != nil || epoch == 0 {
 		return pin{}, errPin
 	}
-	return pin{release: r, epoch: release.Epoch(epoch)}, nil
+	var lot int
+	if has {
+		if lot, err = strconv.Atoi(drawn); err != nil || lot < 1 || lot > int(cluster.Whole) {
+			return pin{}, errPin
+		}
+	}
+	return pin{release: r, epoch: release.Epoch(epoch), lot: lot}, nil
 }
 
 // pinOf is what a request carries, "" for nothing. A pin in the path wins, then

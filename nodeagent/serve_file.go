@@ -85,7 +85,8 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, v *visit, rel *Re
 		w.WriteHeader(out.Status)
 	case out.Status == http.StatusOK:
 		v.cache(head, from, file)
-		if from == v.h.shown.release && !v.keep && !v.preview && v.old == nil && head["Relman-State"] == nil &&
+		forAll := v.h.splits() == nil || !isPage(file) // while there is a canary, nobody gets a page without his pin
+		if from == v.h.shown.release && forAll && !v.keep && !v.preview && v.old == nil && head["Relman-State"] == nil &&
 			site.Shows(rel.has, v.path) == out.File {
 			v.most = f.share.Load()
 		}
@@ -126,7 +127,11 @@ func (v *visit) cache(head http.Header, rel *Release, f release.File) {
 		return
 	}
 	v.noCache(head)
-	if v.h.pin != "" && !v.keep && isPage(f) {
+	switch {
+	case v.keep || !isPage(f):
+	case v.give != "":
+		head["Set-Cookie"] = []string{pinCookie + "=" + v.give + sideSuffix}
+	case v.h.pin != "" && v.h.splits() == nil:
 		head["Set-Cookie"] = []string{pinCookie + "=" + v.h.pin + v.h.pins.suffix}
 	}
 }

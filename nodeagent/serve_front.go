@@ -35,6 +35,7 @@ type holdings struct {
 	others []*Release // verified, too, the newest first
 	olds   []*Release // what is retained of releases that are not held any more, the newest first
 
+	split   *split // nil: there is no canary
 	serving cluster.Serving
 	policy  siterules.Policy
 	pins    *pins  // nil: nobody is pinned
@@ -80,7 +81,13 @@ func (f *Front) change(do func(h *holdings)) {
 // the release shown before, nil for none, for the caller to close: requests
 // that began on it still end on it.
 func (f *Front) Show(r *Release, epoch release.Epoch) (before *Release) {
+	return f.show(r, epoch, nil)
+}
+
+// show is Show beside a canary.
+func (f *Front) show(r *Release, epoch release.Epoch, s *split) (before *Release) {
 	f.change(func(h *holdings) {
+		h.split = s
 		if h.shown != nil && h.shown.release != r {
 			before = h.shown.release
 		}
@@ -90,6 +97,11 @@ func (f *Front) Show(r *Release, epoch release.Epoch) (before *Release) {
 		}
 	})
 	return before
+}
+
+// reopened shows on what is shown, opened anew.
+func (f *Front) reopened(r *Release) {
+	f.change(func(h *holdings) { h.shown = &shown{r, h.shown.epoch, h.shown.epText} })
 }
 
 // forgetEpoch shows on what is shown, as if it had never become active: any

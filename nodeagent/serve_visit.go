@@ -17,6 +17,7 @@ type visit struct {
 	path    string   // of the URL, without a pin
 	pin     string   // in the path, "" for none
 	pinned  bool     // the visitor has a pin of this site
+	give    string   // the pin that he gets with a page; "": that of what is shown
 	preview bool     // to a release that may never have been active
 	keep    bool     // the visitor keeps the pin that he has
 	most    int64    // bytes of answers that may be kept; 0: this one is not for everybody
@@ -71,13 +72,16 @@ func (f *Front) visit(r *http.Request) (v visit, err error) {
 		return v, &visitError{http.StatusServiceUnavailable, fmt.Sprintf("no release of site %s is active on this node yet", f.site)}
 	}
 	behind := p.epoch > h.shown.epoch
+	if h.splits() != nil && !v.keep && !v.preview && !behind && navigates(r, rest) {
+		return v.choose(h, p)
+	}
 	if p.release != "" && (v.preview || v.keep || behind || !navigates(r, rest)) {
 		if v.rel = h.held(p.release); v.rel != nil {
 			v.h, v.keep = h, true
 			return v, nil
 		}
 		v.old = h.kept(p.release)
-		if v.preview || behind {
+		if v.preview || behind || h.tries(p.release) {
 			return v, &visitError{http.StatusServiceUnavailable, fmt.Sprintf("this node does not hold release %s of site %s", p.release, f.site)}
 		}
 	}

@@ -23,7 +23,8 @@ func (s *site) settle(v cluster.NodeView) error {
 	if err := s.remember(v); err != nil {
 		return err
 	}
-	shown := s.holder(applied.Release)
+	id, _ := s.front.Shown()
+	shown := s.holder(id)
 	want := map[string]*buffer{"current": shown, "active": shown}
 	if p := v.Active.Value.Previous; v.Active.Exists() && p != nil {
 		want["previous"] = s.holder(p.Release)

@@ -221,6 +221,9 @@ func (s *site) swap() {
 	if p := a.Previous; p != nil {
 		s.wasActive[p.Release] = true
 	}
+	if c := a.Canary; c != nil {
+		s.wasActive[c.Release] = true // for some
+	}
 	if s.refusing == nil && s.applied.Cluster == "" {
 		s.applied.Cluster = s.view.Cluster
 	}
@@ -229,14 +232,15 @@ func (s *site) swap() {
 		return
 	}
 	id, epoch := s.front.Shown()
-	if id != a.Release || epoch != a.Epoch {
-		r := s.holding(a.Release, a.Manifest)
+	want, manifest := s.shownOf(a)
+	if id != want || epoch != a.Epoch {
+		r := s.holding(want, manifest)
 		if r == nil || s.cfg.point("node.before-swap") != nil {
 			s.front.SetConfirmed(false)
 			return
 		}
 		// The release that was shown stays open: it is the previous one now.
-		s.front.Show(r, a.Epoch)
+		s.front.showBeside(r, a)
 		s.swapped = time.Now()
 		s.applied = state{Release: a.Release, Epoch: a.Epoch, Seq: max(s.applied.Seq, a.Release.Seq()), Cluster: s.applied.Cluster}
 	}
@@ -296,6 +300,8 @@ func (s *site) ready() string {
 		return "not a member"
 	case s.view.Active.Exists() && epoch != s.view.Active.Value.Epoch:
 		return "does not serve the active release yet"
+	case s.lacksCanary():
+		return "does not hold the canary"
 	case !s.entered:
 		return "has not entered yet"
 	}

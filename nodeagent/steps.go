@@ -48,7 +48,15 @@ func (s *site) lower(ctx context.Context, v cluster.NodeView, buffers []int) err
 // shows it. One that is shown and damaged is repaired.
 func (s *site) catchUp(ctx context.Context, v cluster.NodeView) error {
 	a := v.Active.Value
-	if !v.Active.Exists() || s.shows(a.Epoch) && s.damagedHolder(a.Release, a.Manifest) == nil {
+	if !v.Active.Exists() {
+		return nil
+	}
+	if id, _ := s.shownOf(a); id != a.Release {
+		if err := s.catchUpCanary(ctx, v); err != nil {
+			return err
+		}
+	}
+	if s.shows(a.Epoch) && s.damagedHolder(a.Release, a.Manifest) == nil {
 		return nil
 	}
 	if !s.holds(a.Release) {
@@ -60,6 +68,17 @@ func (s *site) catchUp(ctx context.Context, v cluster.NodeView) error {
 		return fmt.Errorf("release %s is held and not shown", a.Release)
 	}
 	return nil
+}
+
+// catchUpCanary fetches a canary where the node does not hold it: who sees it may
+// come to any node. A node that does not show the canary of its group fetches
+// that first.
+func (s *site) catchUpCanary(ctx context.Context, v cluster.NodeView) error {
+	c := v.Active.Value.Canary
+	if !v.Active.Exists() || c == nil || s.holds(c.Release) {
+		return nil
+	}
+	return s.obtain(ctx, v, c.Release, c.Manifest, nil)
 }
 
 // shows reports whether the site shows what became active with epoch or later,

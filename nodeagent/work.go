@@ -120,10 +120,11 @@ func (s *site) round(ctx context.Context, v cluster.NodeView) error {
 		{s.examine, true}, // what is suspect is looked at
 		{s.learn, in},     // a claim that the disk cannot back goes first of all
 		{s.catchUp, true}, // then the active release is shown
-		{s.enter, in},     // then the node counts
-		{s.prepare, in},   // then it gets ready for the next release
-		{s.restore, in},   // and for the way back
-		{s.patrol, true},  // and at last what nobody asked for is looked at
+		{s.catchUpCanary, true},
+		{s.enter, in},    // then the node counts
+		{s.prepare, in},  // then it gets ready for the next release
+		{s.restore, in},  // and for the way back
+		{s.patrol, true}, // and at last what nobody asked for is looked at
 	} {
 		if !step.when {
 			continue
