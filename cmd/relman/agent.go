@@ -136,7 +136,7 @@ func newNode(client *cluster.Client, store objectstore.Store, o nodeOptions, gat
 	n.session.Vouch(cmp.Or(gate.fence, nodeagent.DefaultFence))
 	checkHooks(log, o.verify, o.postFlip)
 	n.agent, err = nodeagent.New(nodeagent.Config{
-		Dir: o.dir, Node: o.id, Sites: o.sites, Log: log, Verify: o.verify, PostFlip: o.postFlip,
+		Dir: o.dir, Node: o.id, Group: o.group, Sites: o.sites, Log: log, Verify: o.verify, PostFlip: o.postFlip,
 		Fence: gate.fence, OnPartition: nodeagent.OnPartition(gate.onPartition), OnStart: nodeagent.OnStart(gate.onStart),
 		Plain: gate.plain, DrainDelay: gate.drainDelay,
 	}, n.session, store)

@@ -21,9 +21,10 @@ type askOptions struct {
 	ifEpoch   int64  // epoch that has to be, anyEpoch for any
 	require   string // how many nodes have to hold the release; "": what the policy wants
 	override  []cluster.Override
-	queue     bool          // wait for a request that is under way
-	supersede bool          // replace it
-	confirm   time.Duration // how long the flip is a trial; 0: it is none
+	queue     bool              // wait for a request that is under way
+	supersede bool              // replace it
+	confirm   time.Duration     // how long the flip is a trial; 0: it is none
+	canary    *cluster.Audience // who is shown the release; nil: all are, since it is made active
 	wait      bool
 	timeout   time.Duration // of the rollout, and of the convergence; 0: see there
 }
@@ -107,6 +108,9 @@ func (s *session) ground(ctx context.Context, o askOptions, u *ui) (*cluster.Vie
 func (s *session) guards(ctx context.Context, v *cluster.View, o askOptions) error {
 	now := v.Active.Value
 	if err := trialFlag(o.confirm); err != nil {
+		return err
+	}
+	if err := s.mayTryOut(ctx, o); err != nil {
 		return err
 	}
 	if o.require != "" {
@@ -240,7 +244,12 @@ func (s *session) askOnce(ctx context.Context, v *cluster.View, d cluster.Desire
 
 // desired is a request with all that every request has.
 func (s *session) desired(mode cluster.Kind, id release.ID, message string, o askOptions) cluster.Desired {
+	var canary cluster.Audience
+	if o.canary != nil {
+		mode, canary = cluster.TryOut, *o.canary
+	}
 	return cluster.Desired{
+		Canary:         canary,
 		Request:        cluster.NewRequestID(),
 		Mode:           mode,
 		Release:        id,

@@ -325,9 +325,8 @@ func (c *checkup) askStore(ctx context.Context, s *session) {
 func neededOf(v *cluster.View) (all []objectstore.Kept) {
 	var ids []release.ID
 	if a := v.Active; a.Exists() {
-		ids = append(ids, a.Value.Release)
-		if a.Value.Previous != nil {
-			ids = append(ids, a.Value.Previous.Release)
+		for _, h := range a.Value.Needed() {
+			ids = append(ids, h.Release)
 		}
 	}
 	if v.Rollout.Exists() {

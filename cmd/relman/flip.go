@@ -41,6 +41,7 @@ func newFlipCommand(a *app) *cobra.Command {
 	addAskFlags(cmd, &o)
 	cmd.Flags().StringVarP(&message, "message", "m", "", "why; it stands in the history")
 	cmd.Flags().BoolVar(&hold, "no-flip", false, "have every node hold the release, and do not flip")
+	addCanaryFlag(cmd, &o)
 	return cmd
 }
 
@@ -127,8 +128,11 @@ func newAbortCommand(a *app) *cobra.Command {
 	var message string
 	cmd := &cobra.Command{
 		Use:   "abort",
-		Short: "End the request that is under way; what is active stays",
-		Args:  cobra.NoArgs,
+		Short: "End the request that is under way, or the canary; what is active stays",
+		Long: `End the request that is under way; what is active stays. When nothing is under
+way, end the canary: all visitors see what is active, and the release that was
+tried out is judged bad.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o := a.given(askOptions{supersede: true, ifEpoch: anyEpoch})
 			return a.change(cmd.Context(), func(ctx context.Context, s *session, u *ui) (outcome, error) {
@@ -146,6 +150,9 @@ func abort(ctx context.Context, s *session, message string, o askOptions, u *ui)
 	v, err := s.ground(ctx, o, u)
 	if err != nil {
 		return stays(v, err, u)
+	}
+	if v.Done() && v.Active.Value.Canary != nil {
+		return endCanary(ctx, s, v, message, o, u)
 	}
 	if v.Done() {
 		out := *outcomeOf(v)

@@ -51,7 +51,7 @@ func (s *session) follow(ctx context.Context, v *cluster.View, d cluster.Desired
 	if err := f.toResult(ctx); err != nil {
 		return f.out, f.cut(ctx, err)
 	}
-	if err := f.judge(); err != nil || f.result.State != cluster.StateActive {
+	if err := f.judge(); err != nil || f.flipAt.IsZero() {
 		return f.out, err
 	}
 	if err := f.toConvergence(ctx); err != nil {
@@ -161,7 +161,7 @@ func (f *follower) judge() error {
 		f.out.Nodes = r.Error.Nodes
 	}
 	switch r.State {
-	case cluster.StateActive:
+	case cluster.StateActive, cluster.StateCanary:
 		f.flipAt = time.Now()
 		f.flipped()
 		return nil
@@ -192,7 +192,7 @@ func (f *follower) flipped() {
 		f.isReady(now.Quorum.Claims, now.Quorum.Members+len(now.Quorum.Without), now.Quorum.Without...)
 	}
 	text := fmt.Sprintf("epoch %d", r.Epoch)
-	if p := now.Previous; p != nil && now.Epoch == r.Epoch {
+	if p := now.Previous; p != nil && now.Epoch == r.Epoch && now.Release == f.d.Release {
 		f.out.Previous = p.Release
 		text += fmt.Sprintf(" (was %s)", p.Release)
 	}
@@ -299,6 +299,9 @@ func (f *follower) down(ctx context.Context) error {
 // live says that the release is live.
 func (f *follower) live() error {
 	f.out.State, f.out.Active = stateLive, f.v.Active.Value.Release
+	if f.shownToSome() {
+		return nil
+	}
 	if !f.out.Changed {
 		f.out.State = stateUnchanged
 		f.u.end("UNCHANGED", fmt.Sprintf("%s = %s", f.s.site, f.out.Active))

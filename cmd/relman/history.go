@@ -98,6 +98,9 @@ func historyTable(t *tables, all []cluster.Active) {
 // whyText is why something became active, and what was special about it.
 func whyText(h cluster.Active) string {
 	var special []string
+	if h.Canary != nil {
+		special = append(special, canaryText(h.Canary))
+	}
 	if len(h.Override) > 0 {
 		special = append(special, "overriding "+strings.ReplaceAll((*overrides)(&h.Override).String(), ",", " and "))
 	}

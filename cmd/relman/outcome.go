@@ -42,6 +42,7 @@ type state string
 const (
 	stateLive      state = "live"      // the release is active
 	stateUnchanged state = "unchanged" // it was before
+	stateCanary    state = "canary"    // the release is shown to some
 	stateReady     state = "ready"     // prepared everywhere, as asked, not flipped
 	stateAsked     state = "asked"     // asked for, not waited for
 	stateDryRun    state = "dry-run"   // nothing was done

@@ -14,7 +14,7 @@ import (
 
 // relHelp says how to name a release.
 const relHelp = `REL is a release id, the beginning of one that no other has (leading zeros may
-be left out), latest, previous, or @EPOCH for what was active at that epoch.`
+be left out), latest, previous, canary, or @EPOCH for what was active at that epoch.`
 
 // resolve finds the release that a person means. It need not be in the store
 // any more when it is named by an epoch.
@@ -41,6 +41,11 @@ func resolveRel(v *cluster.View, rel string) (release.ID, error) {
 			return p.Release, nil
 		}
 		return "", usagef("%s has no previous release", v.Site)
+	case "canary":
+		if c := v.Active.Value.Canary; c != nil {
+			return c.Release, nil
+		}
+		return "", usagef("%s has no canary", v.Site)
 	}
 	var found []string
 	for _, id := range ids {

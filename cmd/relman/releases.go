@@ -21,6 +21,7 @@ type releaseReport struct {
 	Pinned   string           `json:"pinned,omitempty"`  // why it is never swept
 	Active   bool             `json:"active"`
 	Previous bool             `json:"previous"`
+	Canary   bool             `json:"canary"`
 	Held     []release.NodeID `json:"held"` // nodes that hold it
 }
 
@@ -80,6 +81,7 @@ func reportRelease(v *cluster.View, id release.ID) releaseReport {
 	r := releaseReport{Release: id, ReleaseRecord: v.Releases[id].Value, Verdict: v.Verdicts[id], Pinned: v.Pins[id], Held: []release.NodeID{}}
 	a := v.Active.Value
 	r.Active = a.Release == id
+	r.Canary = a.Canary != nil && a.Canary.Release == id
 	r.Previous = a.Previous != nil && a.Previous.Release == id
 	for _, c := range v.Claims {
 		if c.Release == id {
@@ -101,6 +103,8 @@ func (r releaseReport) state() string {
 		return word
 	case r.Previous:
 		return "previous"
+	case r.Canary:
+		return "canary"
 	case r.Pinned != "":
 		return "pinned"
 	}

@@ -93,7 +93,7 @@ The exit code alone says whether the live release changed: 0 as asked; 1 error,
 		&cobra.Group{ID: "look", Title: "Looking:"},
 		&cobra.Group{ID: "run", Title: "Running a cluster:"},
 	)
-	group(root, "release", newPublishCommand(a), newFlipCommand(a), newRollbackCommand(a), newAbortCommand(a), newConfirmCommand(a),
+	group(root, "release", newPublishCommand(a), newFlipCommand(a), newRollbackCommand(a), newPromoteCommand(a), newAbortCommand(a), newConfirmCommand(a),
 		newFreezeCommand(a), newUnfreezeCommand(a), newWaitCommand(a))
 	group(root, "look", newStatusCommand(a), newReleasesCommand(a), newHistoryCommand(a), newNodesCommand(a), newVerifyCommand(a), newDoctorCommand(a), newPreviewCommand(a))
 	group(root, "run", dev, manager, agent, newStoreCommand(a.logger), newAdminCommand(a), newSweepCommand(a), newHealthcheckCommand(), newConfigCommand(a))

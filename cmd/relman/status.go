@@ -83,6 +83,9 @@ func statusLines(v *cluster.View, why bool, now time.Time) [][2]string {
 	if a := r.Active; a != nil && a.Previous != nil {
 		lines = append(lines, [2]string{"PREVIOUS", string(a.Previous.Release)})
 	}
+	if a := r.Active; a != nil && a.Canary != nil {
+		lines = append(lines, [2]string{"CANARY", canaryText(a.Canary) + "; `relman promote` makes it active, `relman abort` ends it"})
+	}
 	if r.Trial {
 		lines = append(lines, [2]string{"ON TRIAL", "until " + r.Active.ConfirmBy.Format(time.RFC3339) + ", then it goes back to " + string(r.Active.Previous.Release) + "; `relman confirm` keeps it"})
 	}

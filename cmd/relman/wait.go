@@ -136,7 +136,7 @@ func progressOf(v *cluster.View, what string, id release.ID) (done, of int) {
 func hopeless(v *cluster.View, id release.ID) error {
 	d := v.Desired.Value
 	r, done := v.Results[d.Request]
-	if d.Release != id || !done || r.State == cluster.StateActive || r.State == cluster.StateReady {
+	if d.Release != id || !done || r.State == cluster.StateActive || r.State == cluster.StateCanary || r.State == cluster.StateReady {
 		return nil
 	}
 	return resultFailure(r)
