@@ -100,6 +100,18 @@ func (a Audience) Validate() error {
 	return nil
 }
 
+// InTheWay is the canary that a request for another release would end unasked, nil
+// for none. A rollback is to work whatever there is, and what is only prepared
+// changes nothing.
+func (v *View) InTheWay(d Desired) *Canary {
+	c := v.Active.Value.Canary
+	asks := d.Mode == Publish || d.Mode == FlipTo || d.Mode == TryOut
+	if !v.Active.Exists() || c == nil || !asks || d.Hold || d.Release == c.Release || d.Release == v.Active.Value.Release {
+		return nil
+	}
+	return c
+}
+
 // made is what a request makes the nodes show when it is carried out by a: the
 // release whose claims have to stand. Taking a canary back makes nothing.
 func (a Active) made(mode Kind) (Held, bool) {

@@ -50,6 +50,9 @@ func alreadySo(v *cluster.View, now time.Time) *cluster.Result {
 // reason.
 func wrongCanary(v *cluster.View) *cluster.ErrorInfo {
 	d, a := v.Desired.Value, v.Active.Value
+	if c := v.InTheWay(d); c != nil {
+		return refuse(cluster.ClassConflict, "%s has a canary, %s: promote it or end it first", v.Site, c.Release)
+	}
 	switch d.Mode {
 	case cluster.TryOut:
 		switch err := d.Canary.Validate(); {
@@ -94,7 +97,7 @@ func noRoom(v *cluster.View, now time.Time) cluster.Result {
 		r.Error = refuse(cluster.ClassNotReady, "not every node holds the canary %s any more: %s", d.Release, fewOf(names))
 		r.Error.Nodes = late[:min(len(late), maxNamed)]
 	case c != nil:
-		r.Error = refuse(cluster.ClassConflict, "the canary %s needs the buffer that %s would be prepared in: promote it or end it first, or give the nodes %d buffers", c.Release, d.Release, v.Policy.Value.Buffers+1)
+		r.Error = refuse(cluster.ClassConflict, "the canary %s has the buffer that %s would be prepared in: promote it or end it first, or have a policy of %d buffers", c.Release, d.Release, v.Policy.Value.Buffers+1)
 	default: // only an edit by hand leads here
 		r.Error = refuse(cluster.ClassPolicyChanged, "no buffer is free for %s", d.Release)
 	}

@@ -31,6 +31,7 @@ func TestDecide_canary(t *testing.T) {
 		return asked(func(d *cluster.Desired) { d.Canary.Share = s })
 	}
 	four := policy(func(p *cluster.Policy) { p.Buffers = 4 })
+	hold := asked(func(d *cluster.Desired) { d.Hold = true })
 	const flips = "flip to 2 in 1 at 8 by "
 	for name, c := range map[string]struct {
 		given  change
@@ -62,11 +63,13 @@ func TestDecide_canary(t *testing.T) {
 		"ended, frozen but for rollbacks": {all(beside, to(cluster.EndCanary, 3), frozen(true)), flips + "0/0 as end-canary after 1 in 0", ""},
 		"ended, frozen":                   {all(beside, to(cluster.EndCanary, 3), frozen(false)), "end refused 3 E_FROZEN: www is frozen by ops@example: sale", ""},
 
-		"a publish beside it": {all(beside, to(cluster.Publish, 4)), "end refused 4 E_CONFLICT: the canary " + string(rel(3)) +
-			" needs the buffer that " + string(rel(4)) + " would be prepared in: promote it or end it first, or give the nodes 4 buffers", ""},
-		"a publish where there is room": {all(beside, to(cluster.Publish, 4), four), "start 4 in 3 for req-3 within 10m0s", ""},
-		"a rollback beside it":          {all(beside, to(cluster.Rollback, 1)), "flip to 1 in 0 at 8 by 3/3 as rollback after 2 in 1", ""},
-		"a flip to it":                  {all(beside, to(cluster.FlipTo, 3)), "flip to 3 in 2 at 8 by 3/3 as flip after 2 in 1", ""},
+		"a publish beside it":      {all(beside, to(cluster.Publish, 4), four), "end refused 4 E_CONFLICT: www has a canary, " + string(rel(3)) + ": promote it or end it first", ""},
+		"another canary beside it": {all(beside, to(cluster.TryOut, 4), four), "end refused 4 E_CONFLICT: www has a canary, " + string(rel(3)) + ": promote it or end it first", ""},
+		"what is only prepared": {all(beside, to(cluster.Publish, 4), hold), "end refused 4 E_CONFLICT: the canary " + string(rel(3)) +
+			" has the buffer that " + string(rel(4)) + " would be prepared in: promote it or end it first, or have a policy of 4 buffers", ""},
+		"what is only prepared, where there is room": {all(beside, to(cluster.Publish, 4), hold, four), "start 4 in 3 for req-3 within 10m0s", ""},
+		"a rollback beside it":                       {all(beside, to(cluster.Rollback, 1)), "flip to 1 in 0 at 8 by 3/3 as rollback after 2 in 1", ""},
+		"a flip to it":                               {all(beside, to(cluster.FlipTo, 3)), "flip to 3 in 2 at 8 by 3/3 as flip after 2 in 1", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := decide(siteView(c.given), now)

@@ -56,7 +56,7 @@ func (s *session) mayTryOut(ctx context.Context, o askOptions) error {
 	}
 	if serving.Value.Pin == cluster.PinOff {
 		return usagef("--canary=%s: the visitors of %s are not pinned, so a page could be of one release and its parts of the other", o.canary.Share, s.site).
-			withHint("`relman admin site serve` with pin: html allows it, --canary=GROUP shows it by some of the nodes")
+			withHint("`relman admin site set %s --pin html` allows it, --canary=GROUP shows it by some of the nodes", s.site)
 	}
 	return nil
 }
@@ -89,6 +89,19 @@ this is one commit. What was active is the previous release then.`,
 	addAskFlags(cmd, &o)
 	cmd.Flags().StringVarP(&message, "message", "m", "", "why; it stands in the history")
 	return cmd
+}
+
+// noCanary is an error where a canary would be ended unasked.
+func noCanary(v *cluster.View, d cluster.Desired) error {
+	c := v.InTheWay(d)
+	if c == nil {
+		return nil
+	}
+	f := &failure{
+		code: exitConflict, class: cluster.ClassConflict, out: outcomeOf(v),
+		text: fmt.Sprintf("%s has a canary, %s", v.Site, canaryText(c)),
+	}
+	return f.withHint("`relman promote` makes it active, `relman abort` ends it")
 }
 
 // endCanary takes the canary back: all see what is active.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -47,7 +48,7 @@ func newFlipCommand(a *app) *cobra.Command {
 
 // makeActive asks for a flip to a release that is kept, and follows it.
 func (s *session) makeActive(ctx context.Context, v *cluster.View, d cluster.Desired, o askOptions, u *ui) (outcome, error) {
-	if err := mayFlip(v, d); err != nil {
+	if err := cmp.Or(mayFlip(v, d), noCanary(v, d)); err != nil {
 		return stays(v, err, u)
 	}
 	v, err := s.ask(ctx, v, d, o, u)

@@ -188,7 +188,7 @@ func (f *follower) flipped() {
 	if !r.Changed {
 		return
 	}
-	if now.Epoch == r.Epoch {
+	if now.Epoch == r.Epoch && f.d.Mode != cluster.EndCanary {
 		f.isReady(now.Quorum.Claims, now.Quorum.Members+len(now.Quorum.Without), now.Quorum.Without...)
 	}
 	text := fmt.Sprintf("epoch %d", r.Epoch)

@@ -92,8 +92,8 @@ another request is under way, or comes first, this one ends with exit code 4.`,
 // the request goes on without it.
 func publish(ctx context.Context, s *session, o publishOptions, u *ui) (outcome, error) {
 	v, err := s.ground(ctx, o.askOptions, u)
-	if err == nil {
-		err = unfrozen(v, cluster.Desired{Mode: cluster.Publish, Override: o.override})
+	if first := (cluster.Desired{Mode: cluster.Publish, Override: o.override, Hold: o.hold}); err == nil {
+		err = cmp.Or(unfrozen(v, first), noCanary(v, first))
 	}
 	if err != nil {
 		return stays(v, err, u)
