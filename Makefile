@@ -14,7 +14,7 @@ BENCH         = $(GO) run ./e2e/bench -install
 BENCHTIME    ?= 200ms
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo dev test check lint fmt fuzz e2e e2e-sweep e2e-visitors e2e-servers e2e-nodes e2e-compose images up down bench bench-all clean race-note FORCE
+.PHONY: help build demo dev test check lint fmt fuzz e2e e2e-sweep e2e-visitors e2e-canary e2e-servers e2e-nodes e2e-compose images up down bench bench-all clean race-note FORCE
 
 help: ## Show this help
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r t d; do printf '  %-12s %s\n' "$$t" "$$d"; done
@@ -49,6 +49,9 @@ e2e-sweep: ## Test 300 publishes against sweeps that follow each other
 
 e2e-visitors: ## Test what visitors see of flips and outages, over a million answers behind each front
 	RELMAN_VISITS=$${RELMAN_VISITS:-1000000} RELMAN_OUTAGE=$${RELMAN_OUTAGE:-60s} RELMAN_DOWNLOAD=$${RELMAN_DOWNLOAD:-524288000} $(GO) test -run '^(TestVisitors|TestPartition|TestOutage|TestDownOverFlips|TestDownload)$$' -count=1 -timeout 30m -v ./e2e
+
+e2e-canary: ## Test what 200,000 page loads see of canaries, promoted and ended
+	RELMAN_LOADS=$${RELMAN_LOADS:-200000} $(GO) test -run '^TestCanary' -count=1 -timeout 30m -v ./e2e
 
 e2e-servers: ## Test nginx, Apache and Caddy with deploy/ through a hundred flips under load
 	RELMAN_FLIPS=$${RELMAN_FLIPS:-100} $(GO) test -run '^TestServers' -parallel 2 -count=1 -timeout 20m -v ./e2e

@@ -100,11 +100,17 @@ func (l *lab) manager(t testing.TB, id string) {
 // agent starts an agent, again on the same directory if it was killed.
 func (l *lab) agent(t testing.TB, id string, env ...string) {
 	t.Helper()
+	l.agentOf(t, id, "main", env...)
+}
+
+// agentOf is agent for a node of a group.
+func (l *lab) agentOf(t testing.TB, id, group string, env ...string) {
+	t.Helper()
 	if l.addrs[id] == "" {
 		p := freePorts(t, 2)
 		l.addrs[id], l.admins[id] = fmt.Sprintf("127.0.0.1:%d", p[0]), fmt.Sprintf("127.0.0.1:%d", p[1])
 	}
-	l.agents[id] = start(t, "agent "+id, append(env, l.env...), programs(t).relman, "agent", "--node-id", id,
+	l.agents[id] = start(t, "agent "+id, append(env, l.env...), programs(t).relman, "agent", "--node-id", id, "--group", group,
 		"--dir", filepath.Join(l.dir, id), "--addr", l.addrs[id], "--admin-addr", l.admins[id])
 }
 

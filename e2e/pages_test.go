@@ -111,6 +111,7 @@ type guest struct {
 
 	cookie string
 	epoch  uint64
+	saw    []int // the builds of his pages
 }
 
 // get asks until a whole answer comes. What a node that was killed had begun is
@@ -177,6 +178,7 @@ func (g *guest) load(ctx context.Context) {
 		return
 	}
 	g.counts.pages.Add(1)
+	g.saw = append(g.saw, n)
 	g.pin(path, head)
 	var wg sync.WaitGroup
 	var mixed atomic.Int64
@@ -202,6 +204,7 @@ func (g *guest) pin(path string, head http.Header) {
 	if set := head.Get("Set-Cookie"); set != "" {
 		value, _, _ := strings.Cut(strings.TrimPrefix(set, "relman="), ";")
 		first, _, _ := strings.Cut(value, ".")
+		first, _, _ = strings.Cut(first, "-") // a lot
 		epoch, err = strconv.ParseUint(first, 10, 64)
 		if g.cookies {
 			g.cookie = value
