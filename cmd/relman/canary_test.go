@@ -82,6 +82,13 @@ func TestCanary(t *testing.T) {
 		t.Errorf("%+v", out)
 	}
 
+	// Canaries do not hide that the previous release is what was gone back from.
+	expect(exitOK, "LIVE", "rollback", "--no-freeze")
+	expect(exitOK, "CANARY", "flip", string(second.Release), "--canary=5%")
+	expect(exitConflict, "rolled back to, from "+string(second.Release), "rollback")
+	expect(exitOK, "ENDED", "abort")
+	expect(exitConflict, "rolled back to, from "+string(second.Release), "rollback")
+
 	// Without pins a page could be of both.
 	expect(exitOK, "", "admin", "site", "set", "www", "--pin", "off")
 	expect(exitUsage, "not pinned", "flip", string(first.Release), "--canary=5%")

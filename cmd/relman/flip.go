@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -100,12 +101,10 @@ freezes the site so that the next publish does not undo it.
 				if err != nil {
 					return stays(v, err, u)
 				}
-				if now := v.Active.Value; len(args) == 0 && (now.Kind == cluster.Rollback || now.Kind == cluster.KindRevert) && now.Previous != nil {
-					return stays(v, &failure{
-						code: exitConflict, class: cluster.ClassConflict,
-						text: fmt.Sprintf("%s is what %s rolled back to, from %s", now.Release, now.By, now.Previous.Release),
-						hint: "name the release to go to: `relman releases` lists them, `relman rollback REL` goes there",
-					}, u)
+				if len(args) == 0 {
+					if err := s.mayGoBack(ctx, v); err != nil {
+						return stays(v, err, u)
+					}
 				}
 				id, err := s.resolve(ctx, v, append(args, "previous")[0])
 				if err != nil {
@@ -123,6 +122,30 @@ freezes the site so that the next publish does not undo it.
 	f.BoolVar(&noFreeze, "no-freeze", false, "do not freeze the site")
 	f.StringVarP(&message, "message", "m", "", "why; it stands in the history")
 	return cmd
+}
+
+// mayGoBack is an error where the previous release is one that somebody, or the
+// manager, went back from. Canaries that came and went since change nothing of that.
+func (s *session) mayGoBack(ctx context.Context, v *cluster.View) error {
+	now := v.Active.Value
+	if now.Kind == cluster.TryOut || now.Kind == cluster.EndCanary {
+		all, err := s.client.History(ctx, s.site, maxHistory)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(all, func(a cluster.Active) bool { return a.Kind != cluster.TryOut && a.Kind != cluster.EndCanary })
+		if i >= 0 {
+			now = all[i]
+		}
+	}
+	if now.Kind != cluster.Rollback && now.Kind != cluster.KindRevert || now.Previous == nil {
+		return nil
+	}
+	return &failure{
+		code: exitConflict, class: cluster.ClassConflict,
+		text: fmt.Sprintf("%s is what %s rolled back to, from %s", now.Release, now.By, now.Previous.Release),
+		hint: "name the release to go to: `relman releases` lists them, `relman rollback REL` goes there",
+	}
 }
 
 func newAbortCommand(a *app) *cobra.Command {
