@@ -54,6 +54,7 @@ const (
 	ClassSuperseded     Class = "E_SUPERSEDED"
 	ClassHook           Class = "E_HOOK"
 	ClassReverted       Class = "E_REVERTED"
+	ClassSchedule       Class = "E_SCHEDULE"
 )
 
 // Refusal says that a transaction changed nothing, and which guard stopped it.

@@ -16,6 +16,7 @@ const (
 	InfoKey        = Prefix + "cluster"  // Info
 	CatalogKey     = Prefix + "catalog"  // Catalog: the sites, in the order in which they were made
 	GCKey          = Prefix + "gc"       // GC
+	ClockKey       = Prefix + "clock"    // Clock: what time it is by the leader
 	ElectionPrefix = Prefix + "election" // one leased key per manager; the oldest leads
 	nodesPrefix    = Prefix + "nodes/"   // what nodes say of themselves
 	sitesPrefix    = Prefix + "sites/"   // one subtree per site
@@ -85,6 +86,14 @@ func HistoryPrefix(s release.Site) string { return SitePrefix(s) + "history/" }
 // HistoryKey holds the active value of one epoch; ten digits keep the order.
 func HistoryKey(s release.Site, e release.Epoch) string {
 	return fmt.Sprintf("%s%010d", HistoryPrefix(s), e)
+}
+
+// SkewPrefix is where the skews of epochs stand.
+func SkewPrefix(s release.Site) string { return SitePrefix(s) + "skew/" }
+
+// SkewKey holds how far apart the nodes swapped to one epoch (Skew), create-only.
+func SkewKey(s release.Site, e release.Epoch) string {
+	return fmt.Sprintf("%s%010d", SkewPrefix(s), e)
 }
 
 // MembersPrefix is where the leader keeps who counts, by node.

@@ -27,6 +27,8 @@ type Node struct {
 	cluster atomic.Pointer[string] // that the node belongs to; nil: not known yet
 	before  string                 // a boot that is known to have ended; see Succeed
 	fence   time.Duration          // see Vouch
+	now     func() time.Time       // see Clock
+	clock   clockError
 
 	alive   atomic.Bool
 	trouble atomic.Pointer[error] // why it is not
@@ -48,7 +50,7 @@ func (c *Client) Node(self Self, live Live, join Join) *Node {
 		join.Sites = []release.Site{}
 	}
 	return &Node{
-		c: c, self: self, live: live, join: join, log: c.log.With("node", self.Node),
+		c: c, self: self, live: live, join: join, log: c.log.With("node", self.Node), now: time.Now,
 		reports: map[release.Site]*report{}, claims: map[release.Site][]int64{}, wake: make(chan struct{}, 1),
 	}
 }
@@ -111,7 +113,10 @@ func (n *Node) MissedEvents() uint64 { return n.seen.missed.Load() }
 func (n *Node) FollowSites(ctx context.Context, each func([]release.Site)) error {
 	var last []release.Site
 	first := true
-	n.c.follow(ctx, n.log, &n.seen, []string{CatalogKey, JoinKey(n.self.Node), InfoKey}, func(_ int64, kvs []*mvccpb.KeyValue) {
+	n.c.follow(ctx, n.log, &n.seen, []string{CatalogKey, JoinKey(n.self.Node), InfoKey, ClockKey}, func(_ int64, kvs []*mvccpb.KeyValue) {
+		if err := n.clock.hear(kvs[3], n.now()); err != nil {
+			n.log.Error("the own clock cannot be compared", "error", err)
+		}
 		if err := n.belongs(kvs[2]); err != nil {
 			n.log.Error("the sites are not followed", "error", err)
 			return

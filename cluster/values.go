@@ -82,7 +82,11 @@ type Active struct {
 	// ConfirmBy is when the leader goes back to Previous unless somebody has
 	// confirmed this epoch; zero: it does not.
 	ConfirmBy time.Time `json:"confirm_by,omitzero"`
-	Quorum    Quorum    `json:"quorum"`
+	// ActivateAt is when nodes begin to show it, each by its own clock; zero: at
+	// once. Until then they show Previous, which became active with epoch Before.
+	ActivateAt time.Time     `json:"activate_at,omitzero"`
+	Before     release.Epoch `json:"before,omitempty"`
+	Quorum     Quorum        `json:"quorum"`
 	// Leader is the create revision of the election key of the leader that
 	// wrote this: set by Flip, so that the history shows who flipped.
 	Leader int64 `json:"leader,omitempty"`
@@ -135,6 +139,10 @@ type Desired struct {
 	// ConfirmSeconds makes the flip a trial: when nobody has confirmed it after so
 	// long, the leader goes back; 0: it is none.
 	ConfirmSeconds int `json:"confirm_s,omitempty"`
+	// SwapInMS is how long after the flip the nodes are to swap, and SwapAt when;
+	// one of them at most. Without both they swap at once.
+	SwapInMS int64     `json:"swap_in_ms,omitempty"`
+	SwapAt   time.Time `json:"swap_at,omitzero"`
 	// Replaces are the requests that were still under way and end with this
 	// one: set by Request.
 	Replaces []RequestID `json:"replaces,omitempty"`
@@ -248,17 +256,21 @@ const (
 	NodePreparing NodeState = "preparing" // serving, and filling its back buffer
 	NodeRefusing  NodeState = "refusing"  // etcd's epoch went back: serving what it has
 	NodeDraining  NodeState = "draining"  // not ready, and about to be out
+	NodeWaiting   NodeState = "waiting"   // shows what was active before, until a scheduled flip takes effect
 	NodeOut       NodeState = "out"       // does not count; follows what is active
 )
 
 // Status is what a node says of itself for one site.
 type Status struct {
-	State     NodeState     `json:"state"`
-	Release   release.ID    `json:"release,omitempty"` // shown
-	Epoch     release.Epoch `json:"epoch,omitempty"`   // applied
-	Swapped   time.Time     `json:"swapped,omitzero"`  // when it applied that epoch, by its own clock
-	Preparing *Progress     `json:"preparing,omitempty"`
-	Error     *ErrorInfo    `json:"error,omitempty"`
+	State   NodeState     `json:"state"`
+	Release release.ID    `json:"release,omitempty"` // shown
+	Epoch   release.Epoch `json:"epoch,omitempty"`   // applied
+	Swapped time.Time     `json:"swapped,omitzero"`  // when it applied that epoch, by its own clock
+	// ClockErrorMS is how far its clock is ahead of the leader's, if that is too far
+	// to go by it.
+	ClockErrorMS int64      `json:"clock_error_ms,omitempty"`
+	Preparing    *Progress  `json:"preparing,omitempty"`
+	Error        *ErrorInfo `json:"error,omitempty"`
 	// Drained is the revision of the member entry that drains the node, once it
 	// takes no traffic any more.
 	Drained int64 `json:"drained,omitempty"`

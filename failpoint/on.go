@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -50,6 +51,24 @@ func Point(name string) error {
 	}
 	return nil
 }
+
+// Now is the time by a clock that RELMAN_CLOCK_OFFSET sets wrong, "-1h" for
+// example.
+func Now() time.Time { return time.Now().Add(clockOffset()) }
+
+// clockOffset panics where what it is told is no duration: a test that goes by the
+// right time after all would say nothing.
+var clockOffset = sync.OnceValue(func() time.Duration {
+	text := os.Getenv("RELMAN_CLOCK_OFFSET")
+	if text == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		panic(fmt.Sprintf("RELMAN_CLOCK_OFFSET: %v", err))
+	}
+	return d
+})
 
 // meet waits for others in a directory.
 func meet(arg string) error {

@@ -112,6 +112,9 @@ func (c *converger) due(v *cluster.View, now time.Time) (bool, time.Time) {
 	}
 	if c.epoch != epoch {
 		c.epoch, c.since = epoch, now
+		if at := v.Active.Value.ActivateAt; at.After(now) {
+			c.since = at
+		}
 	}
 	if end := c.since.Add(c.within); now.Before(end) && !v.Showing(epoch).Converged() {
 		return false, end

@@ -68,6 +68,9 @@ func answer(v *cluster.View, seen *attendance, now time.Time) action {
 	if d.Mode == cluster.Abort {
 		return end{aborted(v, now)}
 	}
+	if why := tooFarAhead(v, now); why != nil {
+		return end{cluster.Result{State: cluster.StateRefused, Release: d.Release, Error: why, At: now}}
+	}
 	if why := forbidden(v); why != nil {
 		return end{cluster.Result{State: cluster.StateRefused, Release: d.Release, Error: why, At: now}}
 	}
@@ -163,22 +166,21 @@ func nextActive(v *cluster.View, r cluster.Readiness, now time.Time) cluster.Act
 		Buffer:   r.Buffer,
 		Manifest: v.Releases[d.Release].Value.Manifest,
 
-		Epoch:     old.Value.Epoch + 1,
-		Kind:      d.Mode,
-		At:        now,
-		By:        d.By,
-		Message:   d.Message,
-		Request:   d.Request,
-		Override:  d.Override,
-		ConfirmBy: d.ConfirmTime(now),
-		Quorum:    evidence(v, r),
+		Epoch:    old.Value.Epoch + 1,
+		Kind:     d.Mode,
+		At:       now,
+		By:       d.By,
+		Message:  d.Message,
+		Request:  d.Request,
+		Override: d.Override,
+		Quorum:   evidence(v, r),
 	}
-	switch {
-	case d.Mode == cluster.TryOut || d.Mode == cluster.EndCanary:
+	if d.Mode == cluster.TryOut || d.Mode == cluster.EndCanary {
 		beside(&a, v, r)
-	case old.Exists():
-		a.Previous = &cluster.Held{Release: old.Value.Release, Buffer: old.Value.Buffer}
+	} else {
+		a = a.Schedule(old, d.ActivateTime(now))
 	}
+	a.ConfirmBy = d.ConfirmTime(a.Since())
 	if preparing(v) {
 		a.Flip = v.Rollout.Value.Flip
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"relman/cluster"
@@ -30,6 +31,7 @@ type keeper struct {
 	pause     backoff
 	conflicts int
 	trimmed   release.Epoch
+	measured  release.Epoch // its skew is noted, or never will be
 }
 
 func newKeeper(m *Manager, site release.Site, f cluster.Fence) *keeper {
@@ -83,6 +85,9 @@ func (k *keeper) settle(ctx context.Context) (time.Time, error) {
 		k.attendance.note(v, now)
 		a := decideSeeing(v, k.attendance, now)
 		if w, ok := a.(wait); ok {
+			if err := k.measure(ctx, v); err != nil {
+				return time.Time{}, err
+			}
 			return w.until, k.trim(ctx, v)
 		}
 		if err := k.act(ctx, v, a); err != nil {
@@ -97,8 +102,10 @@ func (k *keeper) trim(ctx context.Context, v *cluster.View) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	if _, err := k.cluster.Commit(ctx, cluster.TrimHistory(k.fence, k.site, keys)); err != nil {
-		return err
+	for some := range slices.Chunk(keys, trimAtOnce) {
+		if _, err := k.cluster.Commit(ctx, cluster.TrimHistory(k.fence, k.site, some)); err != nil {
+			return err
+		}
 	}
 	if e := v.Active.Value.Epoch; e > keepHistory {
 		k.trimmed = e - keepHistory

@@ -95,7 +95,7 @@ const (
 func nodeStates() []string {
 	return []string{
 		string(cluster.NodeJoining), string(cluster.NodeSyncing), string(cluster.NodeServing),
-		string(cluster.NodePreparing), string(cluster.NodeRefusing), string(cluster.NodeDraining), string(cluster.NodeOut), nodeDead, nodeSilent, nodeOther,
+		string(cluster.NodePreparing), string(cluster.NodeWaiting), string(cluster.NodeRefusing), string(cluster.NodeDraining), string(cluster.NodeOut), nodeDead, nodeSilent, nodeOther,
 	}
 }
 

@@ -42,6 +42,7 @@ func (m *Manager) reign(ctx context.Context, l Leadership) error {
 	})
 	group.Go(func() error { return r.watch(ctx) })
 	group.Go(func() error { return r.resync(ctx) })
+	group.Go(func() error { return r.tick(ctx) })
 	return group.Wait()
 }
 

@@ -39,7 +39,7 @@ func lapsed(v *cluster.View, now time.Time) *revert {
 	if !held || judged || !kept || !known || v.Freeze.Exists() && !v.Freeze.Value.AllowRollback {
 		return nil
 	}
-	why := fmt.Sprintf("not confirmed within %v", end.Sub(bad.At).Round(time.Second))
+	why := fmt.Sprintf("not confirmed within %v", end.Sub(bad.Since()).Round(time.Second))
 	return &revert{why: why, active: cluster.Active{
 		Release:  to,
 		Epoch:    bad.Epoch + 1,

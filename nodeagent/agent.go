@@ -51,6 +51,7 @@ type Config struct {
 	PostFlip *hook.Hook // is told of every swap; nil: none
 
 	point func(name string) error // failpoint.Point, but for tests
+	now   func() time.Time        // failpoint.Now, but for tests
 	sync  func(*os.File) error    // syncAll, but for tests
 	idle  time.Duration           // glanceEvery, but for tests
 }
@@ -111,6 +112,9 @@ func New(cfg Config, reg Registry, store objectstore.Store) (*Agent, error) {
 	if cfg.point == nil {
 		cfg.point = failpoint.Point
 	}
+	if cfg.now == nil {
+		cfg.now = failpoint.Now
+	}
 	if cfg.idle == 0 {
 		cfg.idle = glanceEvery
 	}
@@ -145,6 +149,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer wg.Wait()
 	wg.Go(func() { a.verifications(ctx) })
 	wg.Go(func() { a.gate.watch(ctx) })
+	wg.Go(func() { a.watchClock(ctx) })
 	known, err := readSites(root)
 	if err != nil {
 		a.cfg.Log.Error("sites not read", "error", err)

@@ -136,6 +136,9 @@ func (s *site) admit(ctx context.Context, h held) error {
 func (s *site) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.alarm != nil {
+		s.alarm.Stop()
+	}
 	if s.disk == nil {
 		return nil
 	}

@@ -90,10 +90,6 @@ func (v visit) choose(h *holdings, p pin) (visit, error) {
 	return v, nil
 }
 
-// showBeside shows r, which is what this node shows of a, and a canary to those
-// whom it is for.
-func (f *Front) showBeside(r *Release, a cluster.Active) { f.show(r, a.Epoch, splitOf(a)) }
-
 // shownOf is what this node shows of what is active: the canary, where that is for
 // its group.
 func (s *site) shownOf(a cluster.Active) (release.ID, release.Digest) {

@@ -17,9 +17,9 @@ import (
 func beside(t *testing.T, a cluster.Audience, shows int) (s *Server, f *Front, rs []*Release) {
 	t.Helper()
 	s, f, rs = threeReleases(t)
-	f.showBeside(rs[shows-1], cluster.Active{Release: rs[1].ID(), Epoch: 6, Canary: &cluster.Canary{
+	f.show(rs[shows-1], 6, splitOf(cluster.Active{Release: rs[1].ID(), Epoch: 6, Canary: &cluster.Canary{
 		Release: rs[2].ID(), Audience: a, Since: 6,
-	}})
+	}}))
 	return s, f, rs
 }
 

@@ -28,7 +28,7 @@ func (s *site) catchUpTo(ctx context.Context, epoch release.Epoch) {
 	ctx, cancel := context.WithTimeout(ctx, mostCatchUp)
 	defer cancel()
 	for range 2 { // the question that is under way, then one of its own
-		if _, shown := s.front.Shown(); shown >= epoch {
+		if _, shown := s.front.Shown(); shown >= epoch || s.waitsFor(epoch) {
 			return
 		}
 		a := s.ask() //nolint:contextcheck // others wait for the answer, too

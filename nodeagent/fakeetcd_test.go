@@ -29,11 +29,16 @@ type fakeEtcd struct {
 	deaf    bool          // the watch of the site delivers nothing
 	asked   int           // calls of Active
 	contact time.Duration
-	peers   []cluster.Peer
-	lost    map[string]int // answers that get lost, by transaction: what was asked is done
-	txns    []string
-	audit   func(claims map[int]release.ID) error
-	broken  []error
+
+	clockError time.Duration
+	activateAt time.Time     // of the next flip
+	ahead      time.Duration // the leader's clock
+
+	peers  []cluster.Peer
+	lost   map[string]int // answers that get lost, by transaction: what was asked is done
+	txns   []string
+	audit  func(claims map[int]release.ID) error
+	broken []error
 }
 
 func newFakeEtcd() *fakeEtcd {
@@ -128,9 +133,9 @@ func (e *fakeEtcd) setActive(to cluster.Held) {
 		next := cluster.Active{
 			Release: to.Release, Buffer: to.Buffer, Epoch: old.Value.Epoch + 1, Manifest: e.records[to.Release].Manifest,
 		}
-		if old.Exists() {
-			next.Previous = &cluster.Held{Release: old.Value.Release, Buffer: old.Value.Buffer}
-		}
+		next.At = time.Now().Add(e.ahead)
+		next = next.Schedule(old, e.activateAt)
+		e.activateAt = time.Time{}
 		e.view.Active = cluster.Entry[cluster.Active]{Value: next, Mod: rev, Create: max(old.Create, 1)}
 		e.view.Rollout = cluster.Entry[cluster.Rollout]{}
 	})
@@ -298,6 +303,12 @@ func (e *fakeEtcd) Peers(context.Context, int) ([]cluster.Peer, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.peers), nil
+}
+
+func (e *fakeEtcd) ClockError() time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.clockError
 }
 
 func (e *fakeEtcd) MissedEvents() uint64 { return 0 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ type node struct {
 	idle  time.Duration // 0: as always
 
 	drainDelay time.Duration
+	ahead      atomic.Int64 // its clock, in nanoseconds
 
 	onStart OnStart
 	plain   bool
@@ -81,7 +83,7 @@ func (n *node) claimsTrue(claims map[int]release.ID) error {
 // start starts the agent, as a process would.
 func (n *node) start() {
 	n.t.Helper()
-	agent, err := New(Config{Dir: n.dir, Node: "n1", Workers: 3, point: n.at, idle: n.idle, OnStart: n.onStart, Plain: n.plain, DrainDelay: n.drainDelay, Verify: n.verifyHook, PostFlip: n.postFlip}, n.etcd, n.store)
+	agent, err := New(Config{Dir: n.dir, Node: "n1", Workers: 3, point: n.at, now: n.now, idle: n.idle, OnStart: n.onStart, Plain: n.plain, DrainDelay: n.drainDelay, Verify: n.verifyHook, PostFlip: n.postFlip}, n.etcd, n.store)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -125,6 +127,8 @@ func (n *node) at(name string) error {
 	}
 	return point(name)
 }
+
+func (n *node) now() time.Time { return time.Now().Add(time.Duration(n.ahead.Load())) }
 
 func (n *node) setPoint(f func(name string) error) {
 	n.mu.Lock()

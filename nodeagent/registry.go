@@ -36,6 +36,9 @@ type Registry interface {
 	// Report says how the node is doing. It does not wait, and saying the same
 	// again costs nothing.
 	Report(ctx context.Context, site release.Site, s cluster.Status) error
+	// ClockError is how far the node's clock is ahead of the leader's when it is
+	// too far to go by it, as far as is known; 0 while it is not.
+	ClockError() time.Duration
 	// Alive reports whether the node's session lives, as far as is known.
 	Alive() bool
 	// Contact is when, by cluster.Boottime, the last question began that etcd

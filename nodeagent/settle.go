@@ -55,7 +55,7 @@ func (s *site) status(v cluster.NodeView) cluster.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id, epoch := s.front.Shown()
-	st := cluster.Status{State: cluster.NodeServing, Release: id, Epoch: epoch, Swapped: s.swapped, Error: s.trouble}
+	st := cluster.Status{State: cluster.NodeServing, Release: id, Epoch: epoch, Swapped: s.swapped, Error: s.trouble, ClockErrorMS: s.clockError()}
 	r := v.Rollout
 	switch {
 	case s.refusing != nil:
@@ -66,10 +66,12 @@ func (s *site) status(v cluster.NodeView) cluster.Status {
 		st.State = cluster.NodeOut
 	case v.Member.Value != cluster.MemberIn:
 		st.State = cluster.NodeJoining
-	case v.Active.Exists() && epoch != v.Active.Value.Epoch || !s.entered:
+	case v.Active.Exists() && epoch != v.Active.Value.Epoch && !s.waiting || !s.entered:
 		st.State = cluster.NodeSyncing
 	case r.Exists() && !s.claimsFor(r.Value):
 		st.State = cluster.NodePreparing
+	case s.waiting:
+		st.State = cluster.NodeWaiting
 	}
 	if f := s.filling; f != nil {
 		st.Preparing = &cluster.Progress{Release: f.want.Manifest.ID(), Done: f.done.Load(), Total: f.total.Load()}

@@ -51,9 +51,11 @@ type site struct {
 	stopWork  context.CancelCauseFunc
 	applied   state
 	swapped   time.Time
-	refusing  error // why etcd is not obeyed; nil: it is
-	entered   bool  // the node's claims are in etcd, and are what this boot found
-	filling   *fill // under way
+	waiting   bool        // what is active is scheduled, and shown later
+	alarm     *time.Timer // looks whether it is time; nil until something was scheduled
+	refusing  error       // why etcd is not obeyed; nil: it is
+	entered   bool        // the node's claims are in etcd, and are what this boot found
+	filling   *fill       // under way
 	heard     *heard
 	examining *buffer // nil for none
 	wasIn     bool    // this boot has entered once
@@ -216,6 +218,7 @@ func (s *site) swap() {
 		a = cluster.Active{}
 	}
 	s.refusing = s.refuse(a)
+	s.waiting = false
 	// Also of a node that showed it before it was started, or swapped twice at once.
 	s.wasActive[a.Release] = true
 	if p := a.Previous; p != nil {
@@ -231,18 +234,18 @@ func (s *site) swap() {
 		s.front.SetConfirmed(s.refusing == nil)
 		return
 	}
+	to := s.due(a)
 	id, epoch := s.front.Shown()
-	want, manifest := s.shownOf(a)
-	if id != want || epoch != a.Epoch {
-		r := s.holding(want, manifest)
+	if id != to.shown || epoch != to.epoch {
+		r := s.holding(to.shown, to.manifest)
 		if r == nil || s.cfg.point("node.before-swap") != nil {
 			s.front.SetConfirmed(false)
 			return
 		}
 		// The release that was shown stays open: it is the previous one now.
-		s.front.showBeside(r, a)
-		s.swapped = time.Now()
-		s.applied = state{Release: a.Release, Epoch: a.Epoch, Seq: max(s.applied.Seq, a.Release.Seq()), Cluster: s.applied.Cluster}
+		s.front.show(r, to.epoch, to.split)
+		s.swapped = s.cfg.now()
+		s.applied = state{Release: to.release, Epoch: to.epoch, Seq: max(s.applied.Seq, to.release.Seq()), Cluster: s.applied.Cluster}
 	}
 	s.front.SetConfirmed(true)
 }
@@ -298,7 +301,7 @@ func (s *site) ready() string {
 		return "put out"
 	case s.view.Member.Value != cluster.MemberIn:
 		return "not a member"
-	case s.view.Active.Exists() && epoch != s.view.Active.Value.Epoch:
+	case s.view.Active.Exists() && epoch != s.wants():
 		return "does not serve the active release yet"
 	case s.lacksCanary():
 		return "does not hold the canary"

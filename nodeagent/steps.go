@@ -56,7 +56,7 @@ func (s *site) catchUp(ctx context.Context, v cluster.NodeView) error {
 			return err
 		}
 	}
-	if s.shows(a.Epoch) && s.damagedHolder(a.Release, a.Manifest) == nil {
+	if s.showsOrWaits(a) && s.damagedHolder(a.Release, a.Manifest) == nil {
 		return nil
 	}
 	if !s.holds(a.Release) {
@@ -64,7 +64,7 @@ func (s *site) catchUp(ctx context.Context, v cluster.NodeView) error {
 			return err
 		}
 	}
-	if !s.shows(a.Epoch) {
+	if !s.showsOrWaits(a) {
 		return fmt.Errorf("release %s is held and not shown", a.Release)
 	}
 	return nil
@@ -81,14 +81,14 @@ func (s *site) catchUpCanary(ctx context.Context, v cluster.NodeView) error {
 	return s.obtain(ctx, v, c.Release, c.Manifest, nil)
 }
 
-// shows reports whether the site shows what became active with epoch or later,
-// trying to.
-func (s *site) shows(epoch release.Epoch) bool {
+// showsOrWaits reports whether the site shows what is active, or something later,
+// trying to; or holds it, and waits until it is time.
+func (s *site) showsOrWaits(a cluster.Active) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.swap()
 	_, shown := s.front.Shown()
-	return shown >= epoch
+	return shown >= a.Epoch || s.waiting && s.holding(a.Release, a.Manifest) != nil
 }
 
 // enter makes the node count (T11), or makes its claims complete again. A node

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"relman/cluster"
+	"relman/failpoint"
 	"relman/nodeagent"
 	"relman/objectstore"
 	"relman/release"
@@ -132,6 +133,7 @@ func newNode(client *cluster.Client, store objectstore.Store, o nodeOptions, gat
 		return nil, errors.Join(err, b.end())
 	}
 	n.session.Belong(belongs)
+	n.session.Clock(failpoint.Now)
 	n.session.Succeed(b.before)
 	n.session.Vouch(cmp.Or(gate.fence, nodeagent.DefaultFence))
 	checkHooks(log, o.verify, o.postFlip)
