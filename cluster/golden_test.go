@@ -52,6 +52,8 @@ func TestGolden_keys(t *testing.T) {
 		FreezeKey("www"):                   "/relman/v1/sites/www/freeze",
 		RolloutKey("www"):                  "/relman/v1/sites/www/rollout",
 		VerdictKey("www", "000001-abc"):    "/relman/v1/sites/www/verdicts/000001-abc",
+		ClockKey:                           "/relman/v1/clock",
+		SkewKey("www", 7):                  "/relman/v1/sites/www/skew/0000000007",
 		StatusKey("n1", "www"):             "/relman/v1/nodes/n1/status/www",
 		LoweredKey("n1", "www"):            "/relman/v1/nodes/n1/lowered/www",
 		UploadKey("www", "01R"):            "/relman/v1/uploads/www/01R",

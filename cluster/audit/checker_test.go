@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"relman/cluster"
 	"relman/release"
@@ -117,6 +118,12 @@ var sound = map[string]func(p *past){
 		a.Previous = &cluster.Held{Release: id(2), Buffer: 1} // what is still shown
 		a.Kind, a.Flip, a.Request = cluster.Rollback, "01BACK", "01BACK"
 		p.do(flip(a))
+	},
+	"a flip an hour ahead, and its skew": func(p *past) {
+		p.starts(3, 2)
+		p.prepares(3, 2, "n1", "n2")
+		p.do(flipWith(p.next(3, 2, 2), `"activate_at":"2026-11-22T13:00:00Z"`))
+		p.do(puts{cluster.SkewKey(www, 3): cluster.Skew{MS: 1.5, Nodes: 2}, cluster.ClockKey: cluster.Clock{At: noon}})
 	},
 	"a new leader": func(p *past) {
 		p.do(puts{cluster.ElectionPrefix + "/2": "m2"})
@@ -367,6 +374,29 @@ var planted = []struct {
 	}},
 	{"a member goes and the roster does not say so", I13, "members/n1", "the roster does not say so", func(p *past) {
 		p.do(puts{cluster.MemberKey(www, "n1"): "out"})
+	}},
+	{"a flip that is scheduled for too late", I16, "active", "scheduled for 2026-11-22T13:00:01Z", func(p *past) {
+		p.starts(3, 2)
+		p.prepares(3, 2, "n1", "n2")
+		p.do(flipWith(p.next(3, 2, 2), `"activate_at":"2026-11-22T13:00:01Z"`))
+	}},
+	{"a flip that is scheduled for the past", I16, "active", "scheduled for 2026-11-22T12:00:00Z", func(p *past) {
+		p.starts(3, 2)
+		p.prepares(3, 2, "n1", "n2")
+		p.do(flipWith(p.next(3, 2, 2), `"activate_at":"2026-11-22T12:00:00Z"`))
+	}},
+	{"a scheduled flip is forgotten after its time", I10, "active", "is not kept", func(p *past) {
+		p.starts(3, 2)
+		p.prepares(3, 2, "n1", "n2")
+		p.do(flipWith(p.next(3, 2, 2), `"activate_at":"2026-11-22T12:05:00Z"`))
+		a := p.next(1, 0, 2)
+		a.Previous, a.At = &cluster.Held{Release: id(2), Buffer: 1}, noon.Add(5*time.Minute) // it is not shown any more
+		a.Kind, a.Flip, a.Request = cluster.Rollback, "01BACK", "01BACK"
+		p.do(flip(a))
+	}},
+	{"a skew without a leader", I4, "skew/0000000002", "no manager led", func(p *past) {
+		p.do(puts{manager: nil})
+		p.do(puts{cluster.SkewKey(www, 2): cluster.Skew{MS: 1.5, Nodes: 2}})
 	}},
 	{"a flip that is not in the history", I15, "active", "the history does not have it", func(p *past) {
 		p.starts(3, 2)

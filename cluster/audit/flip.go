@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"relman/release"
 )
@@ -26,6 +27,7 @@ func (s *site) judgeFlip(st *step) {
 		return
 	}
 	s.judgeEpoch(st, old, a)
+	s.judgeSchedule(st, a)
 	s.judgeLeads(st, a)
 	s.judgeFrozen(st, old, a)
 	s.judgeOnce(st, a)
@@ -53,9 +55,23 @@ func (s *site) judgeEpoch(st *step, old, a *active) {
 	if old == nil || a.held == old.held {
 		return
 	}
-	kept := a.Previous != nil && (*a.Previous == old.held || old.pending() && old.Previous != nil && *a.Previous == *old.Previous)
+	kept := a.Previous != nil && (*a.Previous == old.held || old.pending(a.At) && old.Previous != nil && *a.Previous == *old.Previous)
 	if !kept {
 		s.broken(I10, st, st.active.key, "the previous release is %s, not %s: the buffer of what was active is not kept", a.Previous, &old.held)
+	}
+}
+
+// mostAhead is how far ahead a flip may be scheduled.
+const mostAhead = time.Hour
+
+// judgeSchedule: I16.
+func (s *site) judgeSchedule(st *step, a *active) {
+	if a.ActivateAt == nil {
+		return
+	}
+	if ahead := a.ActivateAt.Sub(a.At); ahead <= 0 || ahead > mostAhead {
+		s.broken(I16, st, st.active.key, "it was made at %s and is scheduled for %s: that is not within %v after it",
+			a.At.Format(time.RFC3339Nano), a.ActivateAt.Format(time.RFC3339Nano), mostAhead)
 	}
 }
 

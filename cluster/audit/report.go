@@ -36,13 +36,15 @@ const (
 	I13 Invariant = "I13"
 	// I15: what was answered with success is in the history, and stays there.
 	I15 Invariant = "I15"
+	// I16: a flip is scheduled for at most an hour after it.
+	I16 Invariant = "I16"
 	// Unreadable is no invariant: a value that says nothing, so that nothing
 	// can be checked by it.
 	Unreadable Invariant = "value"
 )
 
 // Invariants lists those that are checked.
-func Invariants() []Invariant { return []Invariant{I2, I3, I4, I6, I7, I10, I11, I12, I13, I15} }
+func Invariants() []Invariant { return []Invariant{I2, I3, I4, I6, I7, I10, I11, I12, I13, I15, I16} }
 
 // Violation is a revision at which an invariant was broken.
 type Violation struct {

@@ -90,6 +90,8 @@ func (st *step) take(rest string, ch cluster.Change, report *Report, site releas
 	case "results":
 		err = appendNamed(&st.results, name, ch)
 		st.rule(ch)
+	case "skew":
+		st.rule(ch)
 	case "history":
 		err = appendNamed(&st.history, name, ch)
 		st.rule(ch)

@@ -43,8 +43,8 @@ type active struct {
 	} `json:"quorum"`
 }
 
-// pending reports whether nodes were still to wait before they show it.
-func (a *active) pending() bool { return a.ActivateAt != nil && a.ActivateAt.After(a.At) }
+// pending reports whether nodes were still to wait at a time before they show it.
+func (a *active) pending(at time.Time) bool { return a.ActivateAt != nil && a.ActivateAt.After(at) }
 
 // needed are the releases that rest on their claims: what is active, what was
 // before, and what is tried out.
