@@ -25,6 +25,7 @@ type askOptions struct {
 	supersede bool              // replace it
 	confirm   time.Duration     // how long the flip is a trial; 0: it is none
 	canary    *cluster.Audience // who is shown the release; nil: all are, since it is made active
+	swap      swapTime          // when nodes are to show it; zero: at once
 	wait      bool
 	timeout   time.Duration // of the rollout, and of the convergence; 0: see there
 }
@@ -36,6 +37,7 @@ func addAskFlags(cmd *cobra.Command, o *askOptions) {
 	addGuardFlags(cmd, o)
 	f := cmd.Flags()
 	f.DurationVar(&o.confirm, "confirm-within", 0, "go back so long after the flip, unless `relman confirm` has come: 1s to 24h (default: the release stays)")
+	f.Var(&o.swap, "swap-at", "when nodes are to show the release, each by its own clock: so long after the flip (+2s), or at a time (2026-11-22T12:00:00Z); 1h ahead at most (default: as soon as they hear of the flip)")
 	f.BoolVar(&o.queue, "queue", false, "wait for the end of a request that is under way")
 	f.BoolVar(&o.supersede, "supersede", false, "replace a request that is under way")
 	cmd.MarkFlagsMutuallyExclusive("queue", "supersede")
@@ -257,6 +259,8 @@ func (s *session) desired(mode cluster.Kind, id release.ID, message string, o as
 		Require:        o.require,
 		Override:       o.override,
 		ConfirmSeconds: int(math.Ceil(o.confirm.Seconds())),
+		SwapInMS:       o.swap.in.Milliseconds(),
+		SwapAt:         o.swap.at,
 		By:             s.by,
 		At:             time.Now().UTC().Truncate(time.Second),
 		Message:        message,

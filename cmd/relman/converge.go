@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"relman/cluster"
 	"relman/release"
@@ -13,26 +12,18 @@ import (
 // showing says which nodes show an epoch, or a later one.
 type showing struct {
 	cluster.Showing
-	skew time.Duration // between the first and the last swap to this epoch
+	skew  *cluster.Skew    // between the swaps to this epoch; nil: not known
+	off   []release.NodeID // their clocks are wrong
+	wrong string           // by how much
 }
 
 // shown looks which of the nodes that count show an epoch.
 func shown(v *cluster.View, epoch release.Epoch) showing {
-	s := showing{Showing: v.Showing(epoch)}
-	var first, last time.Time
-	for _, n := range s.Done {
-		st := v.Status[n]
-		if st.Epoch != epoch || st.Swapped.IsZero() {
-			continue
-		}
-		if first.IsZero() || st.Swapped.Before(first) {
-			first = st.Swapped
-		}
-		if st.Swapped.After(last) {
-			last = st.Swapped
-		}
+	s := showing{Showing: v.Showing(epoch), off: wrongClocks(v)}
+	s.wrong = wrongClocksText(v, s.off)
+	if skew, ok := v.Skew(); ok && epoch == v.Active.Value.Epoch {
+		s.skew = &skew
 	}
-	s.skew = last.Sub(first)
 	return s
 }
 
@@ -42,8 +33,11 @@ func (s showing) of() int { return len(s.Done) + len(s.Late) }
 // text is "4/4 serving, skew 2.1 ms".
 func (s showing) text() string {
 	text := fmt.Sprintf("%d/%d serving", len(s.Done), s.of())
-	if len(s.Done) > 1 && len(s.Late) == 0 {
-		text += fmt.Sprintf(", skew %.1f ms", millis(s.skew))
+	if s.skew != nil && len(s.Late) == 0 {
+		text += fmt.Sprintf(", skew %.1f ms", s.skew.MS)
+	}
+	if len(s.off) > 0 {
+		text += ", clock wrong: " + s.wrong
 	}
 	if len(s.Dead) > 0 {
 		text += fmt.Sprintf(", not live: %s", some(s.Dead))
@@ -59,6 +53,9 @@ func (f *follower) toConvergence(ctx context.Context) error {
 	within := convergeWithin
 	if f.o.timeout > 0 {
 		within = f.o.timeout
+	}
+	if a := f.v.Active.Value; a.Epoch == f.result.Epoch {
+		within += a.Since().Sub(a.At) // nodes wait, too
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, within, errNotConverged)
 	defer cancel()
@@ -76,8 +73,10 @@ func (f *follower) toConvergence(ctx context.Context) error {
 		}
 		return err
 	}
-	skew := millis(f.shows.skew)
-	f.out.SkewMS = &skew
+	if s := f.shows.skew; s != nil {
+		f.out.SkewMS = &s.MS
+	}
+	f.out.ClockWrong = f.shows.off
 	f.u.step("converged", 0, f.shows.text())
 	return nil
 }

@@ -104,7 +104,8 @@ func aheadOf(date string, sent, got time.Time) (ahead time.Duration, ok bool) {
 
 // diagnoseNodes says what the nodes answered.
 func diagnoseNodes(c *checkup) (all []finding) {
-	all = append(all, diagnoseClocks(c.nodes)...)
+	all = append(all, diagnoseWrongClocks(c)...)
+	all = append(all, diagnoseClocks(c.comparable())...)
 	all = append(all, diagnoseAddresses(c.nodes)...)
 	var versions []string
 	ready := 0
@@ -142,7 +143,7 @@ func diagnoseNodes(c *checkup) (all []finding) {
 func (c *checkup) settled() map[release.NodeID]bool {
 	all := map[release.NodeID]bool{}
 	for _, s := range c.sites {
-		if s.view == nil || c.now.Sub(s.view.Active.Value.At) < showWithin {
+		if s.view == nil || c.now.Sub(s.view.Active.Value.Since()) < showWithin {
 			continue
 		}
 		for _, n := range s.view.EnteredNodes() {

@@ -141,8 +141,8 @@ func diagnoseMembership(v *cluster.View, n release.NodeID, entered bool, now tim
 			todo("was etcd restored from a backup? docs/operations.md says what to do"), true
 	case behind && st.Error != nil:
 		return bad(name, "%s shows epoch %d instead of %d: %s", n, st.Epoch, v.Active.Value.Epoch, st.Error.Text).todo("it tries again by itself; remove what hinders it"), true
-	case behind && now.Sub(v.Active.Value.At) > showWithin:
-		return bad(name, "%s shows epoch %d instead of %d, %s after the flip: %s", n, st.Epoch, v.Active.Value.Epoch, tookText(now.Sub(v.Active.Value.At)), laggardReason(v, n)).
+	case behind && now.Sub(v.Active.Value.Since()) > showWithin:
+		return bad(name, "%s shows epoch %d instead of %d, %s after the flip: %s", n, st.Epoch, v.Active.Value.Epoch, tookText(now.Sub(v.Active.Value.Since())), laggardReason(v, n)).
 			todo("look at its log, and whether it reaches etcd and the store"), true
 	case st.Error != nil:
 		return warn(name, "%s: %s", n, st.Error.Text).todo("it tries again by itself; remove what hinders it"), true
@@ -150,6 +150,8 @@ func diagnoseMembership(v *cluster.View, n release.NodeID, entered bool, now tim
 		return warn(name, "%s was put out and does not count", n).todo("it comes back by itself unless an operator keeps it out; `relman nodes show %s` says more", n), true
 	case !m.Exists():
 		return warn(name, "%s asks to join and is not a member", n).todo("a leading manager admits it; if one leads, look at its log"), true
+	case st.State == cluster.NodeWaiting:
+		return finding{}, false
 	case behind:
 		return fine(name, "%s is about to show epoch %d", n, v.Active.Value.Epoch), true
 	}

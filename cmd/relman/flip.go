@@ -44,6 +44,8 @@ func newFlipCommand(a *app) *cobra.Command {
 	cmd.Flags().StringVarP(&message, "message", "m", "", "why; it stands in the history")
 	cmd.Flags().BoolVar(&hold, "no-flip", false, "have every node hold the release, and do not flip")
 	addCanaryFlag(cmd, &o)
+	cmd.MarkFlagsMutuallyExclusive("no-flip", "swap-at")
+	cmd.MarkFlagsMutuallyExclusive("canary", "swap-at")
 	return cmd
 }
 

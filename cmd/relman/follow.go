@@ -196,6 +196,9 @@ func (f *follower) flipped() {
 		f.out.Previous = p.Release
 		text += fmt.Sprintf(" (was %s)", p.Release)
 	}
+	if now.Epoch == r.Epoch {
+		text += scheduledText(f.d, now)
+	}
 	var took time.Duration
 	if !f.readyAt.IsZero() {
 		took = f.flipAt.Sub(f.readyAt)

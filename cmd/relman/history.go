@@ -58,7 +58,7 @@ Exit code 10 says that something broke the protocol; each such revision is named
 }
 
 // history prints the newest epochs; with -o json as an array of what the active
-// key held at each.
+// key held at each, with the skew.
 func (a *app) history(ctx context.Context, n int) error {
 	s, err := a.connect(ctx)
 	if err != nil {
@@ -69,15 +69,31 @@ func (a *app) history(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
+	skews, err := s.client.Skews(ctx, s.site, n)
+	if err != nil {
+		return err
+	}
 	var names []string
+	past := []pastEpoch{}
 	for _, h := range all {
 		names = append(names, string(h.Release))
+		one := pastEpoch{Active: h}
+		if skew, ok := skews[h.Epoch]; ok {
+			one.Skew = &skew
+		}
+		past = append(past, one)
 	}
-	return a.print(append([]cluster.Active{}, all...), func(t *tables) { historyTable(t, all) }, names...)
+	return a.print(past, func(t *tables) { historyTable(t, past) }, names...)
 }
 
-func historyTable(t *tables, all []cluster.Active) {
-	head := []string{"EPOCH", "WHEN", "WHAT", "RELEASE", "BY", "READY", "WHY"}
+// pastEpoch is one epoch in `relman history -o json`.
+type pastEpoch struct {
+	cluster.Active
+	Skew *cluster.Skew `json:"skew,omitempty"` // how far apart the nodes swapped; not of every epoch
+}
+
+func historyTable(t *tables, all []pastEpoch) {
+	head := []string{"EPOCH", "WHEN", "WHAT", "RELEASE", "BY", "READY", "SKEW", "WHY"}
 	if t.wide {
 		head = append(head, "REQUEST")
 	}
@@ -85,7 +101,7 @@ func historyTable(t *tables, all []cluster.Active) {
 	for _, h := range all {
 		row := []string{
 			epochText(h.Epoch), h.At.UTC().Format(time.RFC3339), string(h.Kind), string(h.Release), h.By,
-			fmt.Sprintf("%d/%d", h.Quorum.Claims, h.Quorum.Members+len(h.Quorum.Without)), whyText(h),
+			fmt.Sprintf("%d/%d", h.Quorum.Claims, h.Quorum.Members+len(h.Quorum.Without)), skewText(h.Skew), whyText(h.Active),
 		}
 		if t.wide {
 			row = append(row, string(h.Request))
@@ -103,6 +119,9 @@ func whyText(h cluster.Active) string {
 	}
 	if len(h.Override) > 0 {
 		special = append(special, "overriding "+strings.ReplaceAll((*overrides)(&h.Override).String(), ",", " and "))
+	}
+	if !h.ActivateAt.IsZero() {
+		special = append(special, "shown from "+clockText(h.ActivateAt))
 	}
 	if len(h.Quorum.Without) > 0 {
 		special = append(special, "without "+some(h.Quorum.Without))

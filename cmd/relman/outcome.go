@@ -20,9 +20,12 @@ type outcome struct {
 	Active   release.ID        `json:"active,omitempty"`   // live at the end, as far as is known
 	Request  cluster.RequestID `json:"request,omitempty"`
 
-	Ready  *count        `json:"ready,omitempty"`   // nodes that hold the release
-	Shown  *count        `json:"shown,omitempty"`   // nodes that show it
-	SkewMS *float64      `json:"skew_ms,omitempty"` // from the first node's swap to the last one's
+	Ready  *count   `json:"ready,omitempty"`   // nodes that hold the release
+	Shown  *count   `json:"shown,omitempty"`   // nodes that show it
+	SkewMS *float64 `json:"skew_ms,omitempty"` // from the first node's swap to the last one's
+	// ClockWrong are the nodes that are not in it, since their clocks are wrong.
+	ClockWrong []release.NodeID `json:"clock_wrong,omitempty"`
+
 	Upload *upload       `json:"upload,omitempty"`
 	Winner *winner       `json:"winner,omitempty"` // who was first, of a conflict
 	Verify *verified     `json:"verify,omitempty"` // what a verification found

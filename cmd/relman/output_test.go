@@ -40,7 +40,7 @@ func expectOutput(t *testing.T, name string, got []byte) {
 func TestOutputs(t *testing.T) {
 	v, now := fixedView(), viewTime().Add(3*time.Minute)
 	nodes, releases := reportNodes(v), reportReleases(v)
-	history := []cluster.Active{v.Active.Value}
+	history := []pastEpoch{{v.Active.Value, &cluster.Skew{MS: 3, Nodes: 3, Off: []release.NodeID{"web-4"}}}}
 	for name, c := range map[string]struct {
 		report any
 		text   func(*tables)

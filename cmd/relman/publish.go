@@ -55,6 +55,7 @@ another request is under way, or comes first, this one ends with exit code 4.`,
 		Example: `  relman publish dist/ -m "PR 412"
   relman publish dist/ -s www -m "$CI_COMMIT_MESSAGE" --commit "$CI_COMMIT_SHA" --queue
   relman publish dist/ --canary=5%            show it to one visitor in twenty at first
+  relman publish dist/ --swap-at +2s          all nodes swap together, two seconds after the flip
   relman publish dist/ --no-flip -o name      prepare it, and print the release`,
 		Args: argsNamed("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -77,6 +78,8 @@ another request is under way, or comes first, this one ends with exit code 4.`,
 	f.StringVar(&o.commit, "commit", "", "the commit that the build was made from")
 	f.BoolVar(&o.hold, "no-flip", false, "have every node hold the release, and do not flip")
 	addCanaryFlag(cmd, &o.askOptions)
+	cmd.MarkFlagsMutuallyExclusive("no-flip", "swap-at")
+	cmd.MarkFlagsMutuallyExclusive("canary", "swap-at")
 	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be uploaded, and change nothing")
 	f.BoolVar(&o.noCache, "no-cache", false, "read every file, also those that are as they were when they were last published from here")
 	f.BoolVar(&o.full, "full", false, "send everything, also what the active release has, and replace packs that are damaged: as after a loss of objects")

@@ -3,6 +3,7 @@ package main
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"relman/cluster"
@@ -35,22 +36,24 @@ type requestReport struct {
 
 // nodeReport is one node in `relman nodes list -o json`, for one site.
 type nodeReport struct {
-	Node      release.NodeID     `json:"node"`
-	Group     release.Group      `json:"group"`
-	Live      bool               `json:"live"`
-	Member    cluster.Member     `json:"member"` // "": not admitted
-	State     cluster.NodeState  `json:"state"`  // by its own words; "" when it is not live
-	Release   release.ID         `json:"release,omitempty"`
-	Epoch     release.Epoch      `json:"epoch"`
-	Swapped   *time.Time         `json:"swapped,omitempty"`
-	Claims    []string           `json:"claims"` // what each buffer holds, "-" for nothing; null: not entered
-	Preparing *cluster.Progress  `json:"preparing,omitempty"`
-	Error     *cluster.ErrorInfo `json:"error,omitempty"`
-	Addr      string             `json:"addr,omitempty"`
-	Admin     string             `json:"admin,omitempty"` // where it answers for itself
-	Version   string             `json:"version,omitempty"`
-	Late      bool               `json:"late"` // it is waited for
-	Why       string             `json:"why,omitempty"`
+	Node    release.NodeID    `json:"node"`
+	Group   release.Group     `json:"group"`
+	Live    bool              `json:"live"`
+	Member  cluster.Member    `json:"member"` // "": not admitted
+	State   cluster.NodeState `json:"state"`  // by its own words; "" when it is not live
+	Release release.ID        `json:"release,omitempty"`
+	Epoch   release.Epoch     `json:"epoch"`
+	Swapped *time.Time        `json:"swapped,omitempty"`
+	// ClockErrorMS is how far its clock is ahead of the leader's, if that is too far.
+	ClockErrorMS int64              `json:"clock_error_ms,omitempty"`
+	Claims       []string           `json:"claims"` // what each buffer holds, "-" for nothing; null: not entered
+	Preparing    *cluster.Progress  `json:"preparing,omitempty"`
+	Error        *cluster.ErrorInfo `json:"error,omitempty"`
+	Addr         string             `json:"addr,omitempty"`
+	Admin        string             `json:"admin,omitempty"` // where it answers for itself
+	Version      string             `json:"version,omitempty"`
+	Late         bool               `json:"late"` // it is waited for
+	Why          string             `json:"why,omitempty"`
 }
 
 // reportSite says what v shows.
@@ -116,13 +119,16 @@ func reportNode(v *cluster.View, n release.NodeID) nodeReport {
 	st := v.Status[n]
 	r := nodeReport{
 		Node: n, Live: alive, Member: v.Members[n].Value, Addr: live.Addr, Admin: live.Admin, Version: live.Version,
-		State: st.State, Release: st.Release, Epoch: st.Epoch, Preparing: st.Preparing, Error: st.Error,
+		State: st.State, Release: st.Release, Epoch: st.Epoch, Preparing: st.Preparing, Error: st.Error, ClockErrorMS: st.ClockErrorMS,
 	}
 	if !st.Swapped.IsZero() {
 		r.Swapped = &st.Swapped
 	}
-	if r.Late = isLate(v, n); r.Late || st.Error != nil || r.Member == cluster.MemberOut || v.Cordons[n].Exists() {
+	if r.Late = isLate(v, n); r.Late || st.State == cluster.NodeWaiting || st.Error != nil || r.Member == cluster.MemberOut || v.Cordons[n].Exists() {
 		r.Why = laggardReason(v, n)
+	}
+	if st.ClockErrorMS != 0 {
+		r.Why = strings.TrimPrefix(r.Why+"; its clock is "+clockErrorText(st), "; ")
 	}
 	return r
 }
@@ -133,7 +139,8 @@ func isLate(v *cluster.View, n release.NodeID) bool {
 	if v.Members[n].Value == cluster.MemberOut {
 		return false
 	}
-	if _, live := v.Live[n]; !live || v.Active.Exists() && v.Status[n].Epoch < v.Active.Value.Epoch {
+	st := v.Status[n]
+	if _, live := v.Live[n]; !live || v.Active.Exists() && st.Epoch < v.Active.Value.Epoch && st.State != cluster.NodeWaiting {
 		return true
 	}
 	r := v.Rollout

@@ -86,6 +86,9 @@ func statusLines(v *cluster.View, why bool, now time.Time) [][2]string {
 	if a := r.Active; a != nil && a.Canary != nil {
 		lines = append(lines, [2]string{"CANARY", canaryText(a.Canary) + "; `relman promote` makes it active, `relman abort` ends it"})
 	}
+	if a := r.Active; a != nil && !a.ActivateAt.IsZero() && r.Shown.Done < r.Shown.Of {
+		lines = append(lines, [2]string{"SCHEDULED", "shown from " + clockText(a.ActivateAt)})
+	}
 	if r.Trial {
 		lines = append(lines, [2]string{"ON TRIAL", "until " + r.Active.ConfirmBy.Format(time.RFC3339) + ", then it goes back to " + string(r.Active.Previous.Release) + "; `relman confirm` keeps it"})
 	}
@@ -108,6 +111,9 @@ func statusLines(v *cluster.View, why bool, now time.Time) [][2]string {
 		lines = append(lines, [2]string{"ROLLOUT", text})
 	}
 	lines = append(lines, [2]string{"NODES", nodesText(r)})
+	if wrong := wrongClocks(v); len(wrong) > 0 {
+		lines = append(lines, [2]string{"CLOCK WRONG", wrongClocksText(v, wrong)})
+	}
 	if why {
 		for _, n := range r.Nodes {
 			if n.Why != "" {

@@ -36,6 +36,8 @@ func laggardReason(v *cluster.View, n release.NodeID) string {
 		return "put out, and about to count again"
 	case !v.Members[n].Exists():
 		return "not admitted yet"
+	case s.State == cluster.NodeWaiting:
+		return "waits until " + clockText(v.Active.Value.ActivateAt)
 	case v.Active.Exists() && s.Epoch != v.Active.Value.Epoch:
 		return fmt.Sprintf("%s, at epoch %d", s.State, s.Epoch)
 	}
