@@ -68,7 +68,7 @@ func answer(v *cluster.View, seen *attendance, now time.Time) action {
 	if d.Mode == cluster.Abort {
 		return end{aborted(v, now)}
 	}
-	if why := tooFarAhead(v, now); why != nil {
+	if why := wrongSchedule(v, now); why != nil {
 		return end{cluster.Result{State: cluster.StateRefused, Release: d.Release, Error: why, At: now}}
 	}
 	if why := forbidden(v); why != nil {

@@ -27,12 +27,21 @@ func (r *reign) tick(ctx context.Context) error {
 	}
 }
 
-// tooFarAhead says why what is asked for cannot be scheduled so, nil when it can.
-func tooFarAhead(v *cluster.View, now time.Time) *cluster.ErrorInfo {
-	d := v.Desired.Value
-	if at := d.ActivateTime(now); at.Sub(now) > cluster.MostAhead {
+// wrongSchedule is why a request cannot be carried out as far as time goes, nil for
+// no reason. A canary and a flip that is pending do not go together: nodes that wait
+// show what was before both.
+func wrongSchedule(v *cluster.View, now time.Time) *cluster.ErrorInfo {
+	d, a := v.Desired.Value, v.Active.Value
+	at := d.ActivateTime(now)
+	switch {
+	case at.Sub(now) > cluster.MostAhead:
 		return refuse(cluster.ClassSchedule, "the swap is scheduled for %s, and it is %s by the leader's clock: more than %v ahead",
 			at.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339), cluster.MostAhead)
+	case a.Canary != nil && !at.IsZero():
+		return refuse(cluster.ClassSchedule, "%s has a canary, %s: what takes its place cannot be scheduled", v.Site, a.Canary.Release)
+	case d.Mode == cluster.TryOut && a.Pending(now):
+		return refuse(cluster.ClassSchedule, "%s is active, and not shown before %s: a canary can be shown beside it from then on",
+			a.Release, a.ActivateAt.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -66,6 +66,28 @@ func TestDecide_schedule(t *testing.T) {
 	}
 }
 
+// TestDecide_scheduleAndCanary: there is one or the other.
+func TestDecide_scheduleAndCanary(t *testing.T) {
+	canary := func(v *cluster.View) {
+		v.Active.Value.Canary = &cluster.Canary{Release: rel(3), Buffer: 2, Audience: cluster.Audience{Share: 500}, Since: 7}
+	}
+	tryOut := asked(func(d *cluster.Desired) { d.Mode, d.Canary = cluster.TryOut, cluster.Audience{Share: 500} })
+	pending := func(v *cluster.View) { v.Active.Value.ActivateAt, v.Active.Value.Before = now.Add(time.Minute), 6 }
+	for name, c := range map[string]struct {
+		v    *cluster.View
+		want string
+	}{
+		"scheduled beside a canary": {readyFor3(canary, later(2000)), "end refused 3 E_SCHEDULE: www has a canary"},
+		"at once beside a canary":   {readyFor3(canary), "flip to 3 in 2 at 8"},
+		"a canary while one pends":  {readyFor3(pending, tryOut), "end refused 3 E_SCHEDULE: " + string(rel(2)) + " is active, and not shown before 2026-11-22T20:01:00Z"},
+		"a canary after it pended":  {readyFor3(pending, tryOut, func(v *cluster.View) { v.Active.Value.ActivateAt = now }), "flip to 2 in 1 at 8"},
+	} {
+		if got := text(decide(c.v, now)); !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
 // TestRun_schedule: the leader says what time it is, flips as it is told, and a
 // rollback before the time needs no preparation.
 func TestRun_schedule(t *testing.T) {

@@ -43,6 +43,7 @@ func addCanaryFlag(cmd *cobra.Command, o *askOptions) {
 	f.Lookup("canary").NoOptDefVal = canaryGroup
 	cmd.MarkFlagsMutuallyExclusive("canary", "confirm-within")
 	cmd.MarkFlagsMutuallyExclusive("canary", "no-flip")
+	cmd.MarkFlagsMutuallyExclusive("canary", "swap-at")
 }
 
 // mayTryOut is an error where visitors could not be kept on one side.

@@ -45,7 +45,6 @@ func newFlipCommand(a *app) *cobra.Command {
 	cmd.Flags().BoolVar(&hold, "no-flip", false, "have every node hold the release, and do not flip")
 	addCanaryFlag(cmd, &o)
 	cmd.MarkFlagsMutuallyExclusive("no-flip", "swap-at")
-	cmd.MarkFlagsMutuallyExclusive("canary", "swap-at")
 	return cmd
 }
 

@@ -79,7 +79,6 @@ another request is under way, or comes first, this one ends with exit code 4.`,
 	f.BoolVar(&o.hold, "no-flip", false, "have every node hold the release, and do not flip")
 	addCanaryFlag(cmd, &o.askOptions)
 	cmd.MarkFlagsMutuallyExclusive("no-flip", "swap-at")
-	cmd.MarkFlagsMutuallyExclusive("canary", "swap-at")
 	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be uploaded, and change nothing")
 	f.BoolVar(&o.noCache, "no-cache", false, "read every file, also those that are as they were when they were last published from here")
 	f.BoolVar(&o.full, "full", false, "send everything, also what the active release has, and replace packs that are damaged: as after a loss of objects")
