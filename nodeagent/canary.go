@@ -93,7 +93,15 @@ func (v visit) choose(h *holdings, p pin) (visit, error) {
 // shownOf is what this node shows of what is active: the canary, where that is for
 // its group.
 func (s *site) shownOf(a cluster.Active) (release.ID, release.Digest) {
-	if c := a.Canary; c != nil && c.Group != "" && c.Group == cmp.Or(s.cfg.Group, release.DefaultGroup) {
+	if a.Canary == nil {
+		return a.Release, a.Manifest
+	}
+	return shownBy(s.cfg.Group, a)
+}
+
+// shownBy is what the nodes of a group show of what is active.
+func shownBy(g release.Group, a cluster.Active) (release.ID, release.Digest) {
+	if c := a.Canary; c != nil && c.Group != "" && c.Group == cmp.Or(g, release.DefaultGroup) {
 		return c.Release, c.Manifest
 	}
 	return a.Release, a.Manifest

@@ -78,15 +78,25 @@ func needs(v cluster.NodeView, id release.ID) bool {
 	return v.Active.Exists() && slices.ContainsFunc(v.Active.Value.Needed(), func(h cluster.Held) bool { return h.Release == id })
 }
 
-// pick chooses the buffer to fill: never the one that is shown, one
+// pick chooses the buffer to fill, nil when every buffer is needed.
+func pick(bufs []*buffer, shown release.ID, v cluster.NodeView, claims []release.ID) *buffer {
+	var ids []release.ID
+	for _, b := range bufs {
+		ids = append(ids, b.id())
+	}
+	if i := choose(ids, shown, v, claims); i >= 0 {
+		return bufs[i]
+	}
+	return nil
+}
+
+// choose is pick, by what the buffers hold: never the one that is shown, one
 // that holds what is claimed, or the active release. Among the others it
 // rather keeps what the node may need next, and rather redraws a tree than
-// draws a new one. It is nil when every buffer is needed.
-func pick(bufs []*buffer, shown release.ID, v cluster.NodeView, claims []release.ID) *buffer {
-	var best *buffer
-	var bestCost int
-	for _, b := range bufs {
-		id := b.id()
+// draws a new one. It is -1 when every buffer is needed.
+func choose(trees []release.ID, shown release.ID, v cluster.NodeView, claims []release.ID) int {
+	best, bestCost := -1, 0
+	for i, id := range trees {
 		a := v.Active.Value
 		if id != "" && (id == shown || id == a.Release || slices.Contains(claims, id)) {
 			continue
@@ -102,9 +112,29 @@ func pick(bufs []*buffer, shown release.ID, v cluster.NodeView, claims []release
 		case v.Rollout.Exists() && id == v.Rollout.Value.Release:
 			cost = 2
 		}
-		if best == nil || cost < bestCost || cost == bestCost && id.Seq() > best.id().Seq() {
-			best, bestCost = b, cost
+		if best < 0 || cost < bestCost || cost == bestCost && id.Seq() > trees[best].Seq() {
+			best, bestCost = i, cost
 		}
 	}
 	return best
+}
+
+// entering are the claims that the node should have, and whether what it claims
+// differs from that by more than the rollout's own claim, which is for prepare. may
+// says what nothing keeps it from claiming: without that, a rollout's claim stays
+// as it is.
+func entering(v cluster.NodeView, claims []release.ID, claiming bool, holds, may func(release.ID) bool) ([]release.ID, bool) {
+	wanted := v
+	if r := v.Rollout; r.Exists() && !may(r.Value.Release) {
+		wanted.Rollout = cluster.Entry[cluster.Rollout]{}
+	}
+	list := due(wanted, claims, holds)
+	return list, !claiming || !slices.Equal(list, claims) && !onlyRollout(v, list, claims)
+}
+
+// unclaimed reports whether there is a rollout whose release the node does not
+// claim.
+func unclaimed(v cluster.NodeView, claims []release.ID) bool {
+	r := v.Rollout
+	return r.Exists() && claims[r.Value.Buffer] != r.Value.Release
 }

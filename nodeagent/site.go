@@ -252,11 +252,13 @@ func (s *site) swap() {
 
 // refuse is why what etcd says is not obeyed, nil when it is. It is called with
 // the lock.
-func (s *site) refuse(a cluster.Active) error {
-	own := s.applied
+func (s *site) refuse(a cluster.Active) error { return refusal(s.applied, s.view.Cluster, a) }
+
+// refusal is why a node that has applied own does not obey a cluster.
+func refusal(own state, name string, a cluster.Active) error {
 	switch {
-	case own.Cluster != "" && s.view.Cluster != "" && own.Cluster != s.view.Cluster:
-		return fmt.Errorf("%w: this node belongs to %s, it is %s", errForeign, own.Cluster, s.view.Cluster)
+	case own.Cluster != "" && name != "" && own.Cluster != name:
+		return fmt.Errorf("%w: this node belongs to %s, it is %s", errForeign, own.Cluster, name)
 	case a.Epoch < own.Epoch, a.Epoch == own.Epoch && a.Release != own.Release:
 		return fmt.Errorf("%w: it says epoch %d with %q, this node has shown %d with %q", errEpochReset, a.Epoch, a.Release, own.Epoch, own.Release)
 	}

@@ -3,7 +3,6 @@ package nodeagent
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"relman/cluster"
 	"relman/release"
@@ -109,12 +108,7 @@ func (s *site) enter(ctx context.Context, v cluster.NodeView) error {
 	for len(s.claims) < len(s.disk.bufs) {
 		s.claims = append(s.claims, "")
 	}
-	wanted := v
-	if r := v.Rollout; r.Exists() && !s.mayClaim(r.Value.Release) {
-		wanted.Rollout = cluster.Entry[cluster.Rollout]{} // its claim stays as it is
-	}
-	claims := due(wanted, s.claims, s.holds)
-	if !s.claiming || !slices.Equal(claims, s.claims) && !onlyRollout(v, claims, s.claims) {
+	if claims, differ := entering(v, s.claims, s.claiming, s.holds, s.mayClaim); differ {
 		s.known = false // until it is answered
 		if err := s.reg.Enter(ctx, v, claims); err != nil {
 			return err
@@ -144,7 +138,7 @@ func onlyRollout(v cluster.NodeView, a, b []release.ID) bool {
 // claims (T5). A release that the node holds anyway needs no fill.
 func (s *site) prepare(ctx context.Context, v cluster.NodeView) error {
 	r := v.Rollout.Value
-	if !v.Rollout.Exists() || s.claims[r.Buffer] == r.Release {
+	if !unclaimed(v, s.claims) {
 		return nil
 	}
 	if !s.holds(r.Release) {
