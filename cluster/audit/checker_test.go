@@ -95,7 +95,7 @@ var sound = map[string]func(p *past){
 		p.canaries(3, 2)
 		p.do(puts{claim(2, "n1"): "-", cluster.LoweredKey("n1", www): `{"buffers":[2]}`})
 		a := *p.active()
-		a.Epoch, a.Flip, a.Kind = a.Epoch+1, "01TAKEBACK", "abort"
+		a.Epoch, a.Flip, a.Kind, a.Canary = a.Epoch+1, "01TAKEBACK", cluster.EndCanary, nil
 		ops := flip(a)
 		ops[cluster.VerdictKey(www, id(3))] = "bad probe"
 		p.do(ops)
