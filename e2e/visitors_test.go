@@ -83,6 +83,7 @@ func TestVisitors(t *testing.T) {
 			if unpinned.mixed.Load() == 0 {
 				t.Error("the control saw no mixed page: this run proves nothing")
 			}
+			verifyHistory(t, l.env)
 		})
 	}
 }
