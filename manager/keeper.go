@@ -83,11 +83,11 @@ func (k *keeper) settle(ctx context.Context) (time.Time, error) {
 		k.seen(v)
 		now := time.Now().UTC()
 		k.attendance.note(v, now)
+		if err := k.measure(ctx, v); err != nil { // once an epoch, before the next one
+			return time.Time{}, err
+		}
 		a := decideSeeing(v, k.attendance, now)
 		if w, ok := a.(wait); ok {
-			if err := k.measure(ctx, v); err != nil {
-				return time.Time{}, err
-			}
 			return w.until, k.trim(ctx, v)
 		}
 		if err := k.act(ctx, v, a); err != nil {
