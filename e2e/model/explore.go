@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"relman/cluster"
+	"relman/release"
 )
 
 // actor is who may have a transaction on its way, one at a time.
@@ -57,14 +58,17 @@ type world struct {
 	// giveUp lets transactions be carried out after their sender has given up,
 	// lose lets answers be lost.
 	giveUp, lose bool
+	trims        bool                        // the leader trims the history
+	hand         bool                        // somebody removes releases by hand
 	extra        func(x *explorer, s *state) // other actors
 	large        bool                        // only in the larger setting
 }
 
 // wish is a transaction that somebody decides on once.
 type wish struct {
-	kind string
-	who  actor
+	kind    string
+	who     actor
+	release release.ID // that it is about, if it is no request
 	// decide makes the transaction from what stands; nil: not now.
 	decide func(v *cluster.View) *cluster.Txn
 }
@@ -92,7 +96,7 @@ func (x *explorer) step(s *state) {
 			if txn == nil {
 				return nil
 			}
-			t := &intent{kind: w.kind, txn: *txn}
+			t := &intent{kind: w.kind, release: w.release, txn: *txn}
 			if w.kind == "Request" {
 				t.about(&t.request, &t.release)
 			}

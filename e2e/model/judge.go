@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"slices"
 
 	"relman/cluster"
@@ -31,11 +30,11 @@ func (x *explorer) wrongState(s *state) []string {
 		_, ended := v.Results[ro.Request]
 		w.must(!ended, "I11 a rollout stands of a request that has ended")
 	}
-	if v.Desired.Exists() {
+	if v.Desired.Exists() && !x.w.hand {
 		_, kept := v.Releases[v.Desired.Value.Release]
 		w.must(v.Done() || v.Desired.Value.Mode == cluster.Abort || kept, "I14 what is asked for is not registered")
 	}
-	if v.Active.Exists() {
+	if v.Active.Exists() && !x.w.hand {
 		_, kept := v.Releases[a.Release]
 		w.must(kept, "I14 what is active is not registered")
 	}
@@ -109,7 +108,14 @@ func judges() map[string]judgement {
 	return map[string]judgement{
 		"Flip": judgeFlip, "Revert": judgeRevert, "StartRollout": judgeStart, "End": judgeEnd,
 		"Enter": judgeClaims, "ClaimReady": judgeClaims, "Retract": judgeClaims, "Lower": judgeClaims,
-		"Admit": judgeAdmit, "Drain": judgeDrain, "Out": judgeOut, "Request": judgeRequest,
+		"Thaw": judgeThaw, "NoteTold": judgeTold, "RemoveNode": judgeRemove, "Approve": judgeApprove,
+		"SetFreeze":  seen("freeze", func(v *cluster.View) any { return v.Freeze.Mod }),
+		"SetPolicy":  seen("policy", func(v *cluster.View) any { return v.Policy.Mod }),
+		"SetCordon":  seen("cordon", func(v *cluster.View) any { return v.Cordons["n0"].Mod }),
+		"Confirm":    seen("trial", func(v *cluster.View) any { return [2]int64{v.Active.Mod, v.Confirmed.Mod} }),
+		"SetVerdict": judgeVerdict,
+		"SetPin":     judgePin,
+		"Admit":      judgeAdmit, "Drain": judgeDrain, "Out": judgeOut, "Request": judgeRequest,
 	}
 }
 
@@ -164,8 +170,11 @@ func (x *explorer) judgeNewActive(w *verdicts, s *state, t *intent, b, a *cluste
 	}
 	for i := range x.w.nodes {
 		n := &s.nodes[i]
-		w.must(!n.takesTraffic() || n.holds(number(next.Release)), "I8 a node takes traffic and does not hold the new release")
-		w.must(!n.takesTraffic() || !b.Active.Exists() || n.holds(number(b.Active.Value.Release)), "I8 a node takes traffic and does not hold the old release")
+		if !n.takesTraffic() || !n.learnt { // one that finds itself damaged says so next
+			continue
+		}
+		w.must(n.holds(number(next.Release)), "I8 a node takes traffic and does not hold the new release")
+		w.must(!b.Active.Exists() || n.holds(number(b.Active.Value.Release)), "I8 a node takes traffic and does not hold the old release")
 	}
 }
 
@@ -216,7 +225,7 @@ func judgeClaims(x *explorer, w *verdicts, s *state, t *intent, b, a *cluster.Vi
 	case "Enter":
 		act := b.Active.Value
 		w.must(!b.Active.Exists() || is[act.Buffer] == number(act.Release), "T11 a node enters without what is active")
-		w.must(!b.Rollout.Exists() || is[ro.Buffer] == number(ro.Release), "T11 a node enters and holds up a rollout")
+		w.must(had || !b.Rollout.Exists() || is[ro.Buffer] == number(ro.Release), "T11 a node enters and holds up a rollout")
 	case "Lower":
 		w.must(had, "T11a a node enters by lowering")
 	}
@@ -242,7 +251,7 @@ func judgeDrain(x *explorer, w *verdicts, _ *state, t *intent, b, a *cluster.Vie
 func (x *explorer) judgeMostOut(w *verdicts, b, a *cluster.View) {
 	bar, err := b.Bar(cluster.Desired{})
 	w.must(err == nil && (len(a.OutNodes()) <= bar.MostOut || len(a.OutNodes()) <= len(b.OutNodes())), "T9 more nodes are out than the policy allows")
-	w.must(a.Roster.Mod != b.Roster.Mod, "T9 the roster stays the same")
+	w.must(a.Roster.Value.V == b.Roster.Value.V+1, "T9 the roster does not count a change")
 }
 
 func judgeOut(x *explorer, w *verdicts, s *state, t *intent, b, a *cluster.View) {
@@ -264,6 +273,43 @@ func judgeRequest(x *explorer, w *verdicts, _ *state, t *intent, b, a *cluster.V
 		return
 	}
 	_, kept := b.Releases[d.Release]
-	w.must(kept, fmt.Sprintf("T2 a release is asked for that is not registered"))
+	w.must(kept, ("T2 a release is asked for that is not registered"))
 	forbidden(w, t, b, d)
+}
+
+// seen: who changes what operators write has seen what stood there.
+func seen(what string, read func(v *cluster.View) any) judgement {
+	return func(x *explorer, w *verdicts, _ *state, t *intent, b, _ *cluster.View) {
+		w.must(read(b) == read(x.view(t.saw)), "T12 an operator overwrites a "+what+" that he has not seen")
+	}
+}
+
+func judgePin(x *explorer, w *verdicts, s *state, t *intent, b, a *cluster.View) {
+	_, kept := b.Releases[rel(2)]
+	w.must(kept, "T12 a pin on what is not registered")
+	seen("pin", func(v *cluster.View) any { return v.Pins[rel(2)] })(x, w, s, t, b, a)
+}
+
+func judgeVerdict(x *explorer, w *verdicts, s *state, t *intent, b, a *cluster.View) {
+	seen("verdict", func(v *cluster.View) any { return v.Verdicts[t.release] })(x, w, s, t, b, a)
+}
+
+func judgeThaw(x *explorer, w *verdicts, _ *state, t *intent, b, _ *cluster.View) {
+	w.must(!b.Freeze.Exists() || !b.Freeze.Value.Until.IsZero(), "T12 a freeze goes whose time is not over")
+}
+
+func judgeTold(_ *explorer, w *verdicts, _ *state, _ *intent, b, a *cluster.View) {
+	w.must(a.Told.Value > b.Told.Value, "the hook is told of an epoch again")
+}
+
+func judgeApprove(_ *explorer, w *verdicts, _ *state, _ *intent, b, _ *cluster.View) {
+	w.must(!b.Members["n1"].Exists(), "T10 a member is approved of")
+}
+
+func judgeRemove(x *explorer, w *verdicts, _ *state, t *intent, b, a *cluster.View) {
+	w.must(!has(b.Live, "n1"), "T9 a node that lives is removed")
+	left, _ := x.claims(b, 1)
+	w.must(left == [3]int8{}, "T9 a node is removed and its claims stand")
+	w.must(b.Members["n1"].Value == x.view(t.saw).Members["n1"].Value, "T9 a node is removed that has become another member")
+	w.must(a.Roster.Value.V == b.Roster.Value.V+1, "T9 the roster does not count a change")
 }

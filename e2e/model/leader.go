@@ -53,6 +53,9 @@ func (x *explorer) answerRequest(f cluster.Fence, v *cluster.View) (all []*inten
 	if v.Active.Exists() && v.Told.Value < uint64(v.Active.Value.Epoch) {
 		all = append(all, &intent{kind: "NoteTold", txn: cluster.NoteTold(f, v, v.Active.Value.Epoch)})
 	}
+	if old := cluster.HistoryKey(www, v.Active.Value.Epoch); v.Done() && x.w.trims {
+		all = append(all, &intent{kind: "TrimHistory", txn: cluster.TrimHistory(f, www, []string{old})})
+	}
 	if v.Done() {
 		return all
 	}
@@ -125,6 +128,9 @@ func revert(f cluster.Fence, v *cluster.View) *intent {
 	return &intent{kind: "Revert", release: to, buffers: []int{r.Buffer}, txn: cluster.Revert(f, v, a, "not confirmed")}
 }
 
+// mostRosters is how often nodes drain or are put out in one world, at most.
+const mostRosters = 3
+
 // upkeep is what a leader may do about the nodes, of which some take no traffic.
 func (x *explorer) upkeep(f cluster.Fence, v *cluster.View, silent int64) (all []*intent) {
 	for i := range x.w.nodes {
@@ -145,7 +151,8 @@ func (x *explorer) upkeep(f cluster.Fence, v *cluster.View, silent int64) (all [
 				about("Out", cluster.Out(f, v, one, "drained"))
 			}
 		case cluster.MemberIn:
-			if b, err := v.Bar(cluster.Desired{}); err == nil && len(v.OutNodes()) < b.MostOut {
+			// Without an end to it there would be no end of states.
+			if b, err := v.Bar(cluster.Desired{}); err == nil && len(v.OutNodes()) < b.MostOut && v.Roster.Value.V < mostRosters {
 				about("Drain", cluster.Drain(f, v, one, "late"))
 				if !live && gone {
 					about("Out", cluster.Out(f, v, one, "silent"))

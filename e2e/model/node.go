@@ -77,10 +77,13 @@ func (x *explorer) nodeActs(s *state, i int) {
 	}
 	x.fill(s, i, nv, claims, entered)
 	a := number(nv.Active.Value.Release)
-	if !entered && (a == 0 || n.disk[nv.Active.Value.Buffer] == a) && x.candidateHeld(n, nv) {
+	if (!entered && x.candidateHeld(n, nv) || entered && lacks(n, nv, claims)) && (a == 0 || n.disk[nv.Active.Value.Buffer] == a) {
 		x.sendOwn(s, who, "Enter", func() *intent {
 			held := make([]release.ID, 3)
 			for k, r := range n.disk {
+				if entered && nv.Rollout.Exists() && k == nv.Rollout.Value.Buffer {
+					r = claims[k] // its claim stays as it is
+				}
 				if r > 0 {
 					held[k] = rel(uint64(r))
 				}
@@ -113,6 +116,19 @@ func (x *explorer) claims(v *cluster.View, i int) (claims [3]int8, entered bool)
 func (x *explorer) candidateHeld(n *node, nv *cluster.NodeView) bool {
 	r := nv.Rollout.Value
 	return !nv.Rollout.Exists() || n.disk[r.Buffer] == number(r.Release)
+}
+
+// lacks: what active or previous rest on is held again, and not claimed.
+func lacks(n *node, nv *cluster.NodeView, claims [3]int8) bool {
+	a := nv.Active.Value
+	if !nv.Active.Exists() {
+		return false
+	}
+	lost := claims[a.Buffer] == 0 && n.disk[a.Buffer] == number(a.Release)
+	if p := a.Previous; p != nil {
+		lost = lost || claims[p.Buffer] == 0 && n.disk[p.Buffer] == number(p.Release)
+	}
+	return lost
 }
 
 func (x *explorer) sendOwn(s *state, who actor, kind string, decide func() *intent) {
@@ -182,6 +198,9 @@ func (x *explorer) fill(s *state, i int, nv *cluster.NodeView, claims [3]int8, e
 	want := map[int]int8{}
 	if a := nv.Active.Value; nv.Active.Exists() {
 		want[a.Buffer] = number(a.Release)
+		if p := a.Previous; p != nil {
+			want[p.Buffer] = number(p.Release)
+		}
 	}
 	if r := nv.Rollout.Value; nv.Rollout.Exists() {
 		want[r.Buffer] = number(r.Release)
