@@ -1,0 +1,388 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"relman/cluster"
+	"relman/nodeagent"
+	"relman/release"
+)
+
+const (
+	nodeTTL   = 15 * time.Second
+	fence     = nodeagent.DefaultFence
+	trees     = cluster.DefaultBuffers
+	rereads   = 2500 * time.Millisecond
+	recheck   = time.Minute
+	bootTakes = 300 * time.Millisecond
+)
+
+// node is a node: its agent, which obeys the newest that it knows of etcd by
+// nodeagent.Next, and its disk, which outlives it.
+type node struct {
+	proc
+	self   cluster.Self
+	disk   disk
+	boots  int
+	dead   bool // it does not come back
+	outcry map[release.ID]bool
+
+	// Of this start.
+	session *session
+	alive   bool
+	known   map[string]known
+	newest  int64 // revision
+	seen    bool
+	view    cluster.NodeView
+	asked   time.Duration // when the last question began that was answered
+	good    time.Duration // when the session lived last
+
+	trees   []release.ID // what is open, by tree
+	shown   release.ID
+	epoch   release.Epoch // that visitors see
+	applied struct {
+		release release.ID
+		epoch   release.Epoch
+	}
+	entered bool
+	drained int64 // the member entry that is acknowledged
+
+	claims   []release.ID
+	mods     []int64
+	claiming bool
+	learned  bool
+	member   int64 // with which that goes
+
+	job    int // the newest one counts
+	busy   bool
+	firm   bool // it cannot be interrupted now
+	round  int  // since its last change of mind
+	slow   time.Duration
+	report string // that stands
+	told   bool   // a report is under way
+}
+
+// known is what a node knows of one key.
+type known struct {
+	pair *pair
+	at   int64
+}
+
+func newNode(w *world, i int) *node {
+	n := &node{proc: proc{w: w, name: fmt.Sprintf("web-%d", i+1)}, outcry: map[release.ID]bool{}}
+	n.self.Node, n.self.Group = release.NodeID(n.name), release.DefaultGroup
+	if i == 1 {
+		n.self.Group = "beta"
+	}
+	n.disk.trees = make([]tree, trees)
+	return n
+}
+
+// boot starts the agent: it shows what it showed last, if that is whole, and is
+// not ready.
+func (n *node) boot() {
+	n.start()
+	n.boots++
+	n.self.Live = cluster.Live{Boot: fmt.Sprintf("%s.%d", n.name, n.boots), Addr: "http://" + n.name}
+	n.session, n.alive, n.known, n.newest, n.seen, n.view = nil, false, map[string]known{}, 0, false, cluster.NodeView{}
+	n.asked, n.good = -1, 0
+	n.entered, n.drained, n.claims, n.mods, n.claiming, n.learned, n.member = false, 0, make([]release.ID, trees), nil, false, false, 0
+	n.busy, n.firm, n.report, n.told = false, false, "", false
+	n.job++
+	n.shown, n.epoch = "", 0
+	n.applied.release, n.applied.epoch = n.disk.release, n.disk.epoch
+	n.trees = make([]release.ID, len(n.disk.trees))
+	for i := range n.disk.trees {
+		t := &n.disk.trees[i]
+		switch {
+		case t.manifest == "":
+		case t.content != t.manifest && !n.w.bug.trusts, t.rotten && n.w.odds(1, 2):
+			n.spoil(t.manifest)
+			*t = tree{content: torn, synced: torn}
+		default:
+			n.trees[i] = t.manifest
+		}
+	}
+	if n.holds(n.applied.release) {
+		n.shown, n.epoch = n.applied.release, n.applied.epoch
+	}
+	n.after(bootTakes, func() {
+		n.register()
+		n.follow()
+	})
+}
+
+// spoil notes that a fault has taken a release: its claim may be untrue until the
+// node can say so.
+func (n *node) spoil(id release.ID) {
+	if id != "" {
+		n.outcry[id] = true
+	}
+}
+
+func (n *node) holds(id release.ID) bool { return id != "" && slices.Contains(n.trees, id) }
+
+// register makes the node known as alive.
+func (n *node) register() {
+	n.open(nodeTTL, n.unregistered, func(s *session) {
+		if s == nil {
+			n.after(n.w.between(100*time.Millisecond, time.Second), n.register)
+			return
+		}
+		n.session = s
+		n.enlist(s)
+	})
+}
+
+func (n *node) unregistered() {
+	n.alive = false
+	n.after(n.w.between(50*time.Millisecond, 500*time.Millisecond), n.register)
+}
+
+// enlist puts the live key, when nobody else's stands there who renews it.
+func (n *node) enlist(s *session) {
+	var live *pair
+	var joined, busy bool
+	key := cluster.LiveKey(n.self.Node)
+	n.call(func() {
+		live, joined, busy = n.w.etcd.pairs[key], n.w.etcd.pairs[cluster.JoinKey(n.self.Node)] != nil, false
+		if live != nil && value[cluster.Live](live).Boot != n.self.Live.Boot {
+			l := n.w.etcd.leases[live.lease]
+			busy = l != nil && l.ends-n.w.now >= nodeTTL-nodeTTL/3-2*time.Second
+		}
+	}, func(answered bool) {
+		if !s.alive {
+			return
+		}
+		if !answered || busy {
+			n.after(n.w.between(200*time.Millisecond, 2*time.Second), func() {
+				if s.alive {
+					n.enlist(s)
+				}
+			})
+			return
+		}
+		n.commit(n.announce(live, joined), s.id, func() bool { return !s.alive }, func(o outcome) {
+			switch {
+			case !s.alive:
+			case o.err != nil || o.refused != nil:
+				s.end()
+			default:
+				n.alive, n.report = true, ""
+				n.tellStatus()
+			}
+		})
+	})
+}
+
+// announce is the transaction by which cluster.Node registers.
+func (n *node) announce(live *pair, joined bool) cluster.Txn {
+	g := cluster.Guard{Key: cluster.LiveKey(n.self.Node), Class: cluster.ClassDuplicateNode}
+	if live != nil {
+		g.Rev = live.Mod
+	}
+	t := cluster.Txn{Name: "register " + n.name, Guards: []cluster.Guard{g}, Ops: []cluster.Op{
+		{Key: g.Key, Value: encode(n.self.Live), Leased: true},
+		{Key: cluster.LastKey(n.self.Node), Value: encode(cluster.Last{Boot: n.self.Live.Boot, FenceMS: fence.Milliseconds()})},
+	}}
+	if !joined {
+		k := cluster.JoinKey(n.self.Node)
+		t.Guards = append(t.Guards, cluster.Guard{Key: k, Field: cluster.Create, Class: cluster.ClassExists})
+		t.Ops = append(t.Ops, cluster.Op{Key: k, Value: encode(cluster.Join{Sites: []release.Site{}, Group: n.self.Group})})
+	}
+	return t
+}
+
+func encode(v any) string {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(raw)
+}
+
+// watched are the keys that the node obeys.
+func (n *node) watched() []string {
+	return []string{cluster.ActiveKey(site), cluster.RolloutKey(site), cluster.MemberKey(site, n.self.Node)}
+}
+
+// follow watches them, and reads them every now and then.
+func (n *node) follow() {
+	keys := n.watched()
+	n.w.etcd.watch = append(n.w.etcd.watch, &watcher{of: &n.proc, gen: n.gen,
+		wants: func(key string) bool { return slices.Contains(keys, key) },
+		tell: func(key string, at int64, now *pair) {
+			if k := n.known[key]; at > k.at && n.seen {
+				n.known[key] = known{now, at}
+				n.newest = max(n.newest, at)
+				n.see()
+			}
+		},
+	})
+	n.read()
+}
+
+// read reads all of them at one revision.
+func (n *node) read() {
+	again := func() {
+		if !n.w.bug.deaf || !n.seen {
+			n.after(n.w.between(rereads/2, rereads), n.read)
+		}
+	}
+	asked := n.w.now
+	var found map[string]*pair
+	var rev int64
+	n.call(func() {
+		rev, found = n.w.etcd.rev, map[string]*pair{}
+		for _, k := range n.watched() {
+			found[k] = n.w.etcd.pairs[k]
+		}
+	}, func(answered bool) {
+		again()
+		if !answered {
+			return
+		}
+		n.asked = max(n.asked, asked)
+		restored := rev < n.newest
+		changed := !n.seen || restored
+		n.seen = true
+		for _, k := range n.watched() {
+			old := n.known[k]
+			if rev > old.at || restored {
+				changed = changed || old.pair != found[k]
+				n.known[k] = known{found[k], rev}
+			}
+		}
+		n.newest = max(n.newest, rev)
+		if restored {
+			n.newest = rev
+		}
+		if changed {
+			n.see()
+		}
+	})
+}
+
+// see takes what is new: it swaps at once, and then has its worker look.
+func (n *node) see() {
+	old := n.view
+	keys := n.watched()
+	n.view = cluster.NodeView{
+		Site: site, Revision: n.newest,
+		Active:  entry[cluster.Active](n.known[keys[0]].pair),
+		Rollout: entry[cluster.Rollout](n.known[keys[1]].pair),
+		Member:  memberOf(n.known[keys[2]].pair),
+	}
+	n.swap()
+	if old.Member.Mod != n.view.Member.Mod {
+		n.entered = false
+	}
+	same := old.Active.Mod == n.view.Active.Mod && old.Rollout.Mod == n.view.Rollout.Mod && old.Member.Mod == n.view.Member.Mod
+	if !same && n.busy && !n.firm {
+		n.job++ // whatever it is about
+		n.busy, n.learned = false, n.learned && n.round == 0
+	}
+	n.tellStatus()
+	n.work(0)
+}
+
+// standing is what the next step rests on.
+func (n *node) standing() *nodeagent.Standing {
+	v := n.view
+	v.ClaimMods = n.mods
+	return &nodeagent.Standing{
+		View: v, Group: n.self.Group, Trees: n.trees, Release: n.applied.release, Epoch: n.applied.epoch, Shown: n.shown,
+		Claims: n.claims, Claiming: n.claiming, Known: n.learned && n.member == v.Member.Mod,
+	}
+}
+
+func (n *node) obeys() bool { return n.w.bug.obeys || n.standing().Obeys() }
+
+// swap shows what is active, if the node holds it.
+func (n *node) swap() {
+	a := n.view.Active
+	if !n.seen || !n.obeys() || !a.Exists() {
+		return
+	}
+	id, held := n.standing().Wanted()
+	if held && (n.shown != id || n.epoch != a.Value.Epoch) {
+		n.w.say("%s: shows %s, epoch %d", n.name, id, a.Value.Epoch)
+		n.shown, n.epoch = id, a.Value.Epoch
+		n.w.check.swapped(n, n.applied.epoch)
+		n.applied.release, n.applied.epoch = a.Value.Release, a.Value.Epoch
+		n.w.sum.Swaps++
+	}
+}
+
+// ready says whether a balancer sends visitors here.
+func (n *node) ready() bool {
+	if !n.up || !n.seen || !n.obeys() || n.shown == "" {
+		return false
+	}
+	if n.alive {
+		n.good = n.w.now
+	}
+	fenced := n.w.now-n.asked > fence
+	if !n.w.bug.unfenced && (fenced || !n.alive && n.w.now-n.good > fence) {
+		return false
+	}
+	if c := n.view.Active.Value.Canary; c != nil && !n.holds(c.Release) {
+		return false
+	}
+	return n.view.Member.Value == cluster.MemberIn && n.epoch == n.view.Active.Value.Epoch && n.entered
+}
+
+// status is what the node says of itself.
+func (n *node) status() cluster.Status {
+	st := cluster.Status{State: cluster.NodeServing, Release: n.shown, Epoch: n.epoch}
+	switch m := n.view.Member; {
+	case !n.obeys():
+		st.State = cluster.NodeRefusing
+	case m.Value == cluster.MemberDrain:
+		st.State, st.Drained = cluster.NodeDraining, m.Mod
+	case m.Value == cluster.MemberOut:
+		st.State = cluster.NodeOut
+	case m.Value != cluster.MemberIn:
+		st.State = cluster.NodeJoining
+	}
+	return st
+}
+
+// tellStatus writes the status when it is another one than stands.
+func (n *node) tellStatus() {
+	if !n.alive || n.told || !n.seen {
+		return
+	}
+	text := encode(n.status())
+	if text == n.report {
+		return
+	}
+	n.told = true
+	s := n.session
+	t := cluster.Txn{
+		Name:   "write the status of " + n.name,
+		Guards: []cluster.Guard{{Key: cluster.LiveKey(n.self.Node), Field: cluster.Value, Value: encode(n.self.Live), Class: cluster.ClassDuplicateNode}},
+		Ops:    []cluster.Op{{Key: cluster.StatusKey(n.self.Node, site), Value: text, Leased: true}},
+	}
+	n.after(20*time.Millisecond, func() {
+		n.commit(t, s.id, func() bool { return !s.alive }, func(o outcome) {
+			n.told = false
+			switch {
+			case !s.alive:
+			case o.err != nil || o.refused != nil:
+				s.end()
+				return
+			default:
+				n.report = text
+			}
+			n.tellStatus()
+		})
+	})
+}
+
+// short is a key without what all keys have.
+func short(key string) string { return strings.TrimPrefix(key, cluster.Prefix) }
