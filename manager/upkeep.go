@@ -104,7 +104,7 @@ func returned(v *cluster.View, seen *attendance, now time.Time, times *[]time.Ti
 	for _, n := range v.OutNodes() {
 		_, live := v.Live[n]
 		_, joined := v.Joins[n]
-		behind := v.Active.Exists() && v.Status[n].Epoch != v.Active.Value.Epoch
+		behind := v.Active.Exists() && !asFarAs(v, n, now)
 		if v.Members[n].Value != cluster.MemberOut || v.Cordons[n].Exists() || !live || !joined || behind {
 			continue
 		}
@@ -115,6 +115,13 @@ func returned(v *cluster.View, seen *attendance, now time.Time, times *[]time.Ti
 		nodes = append(nodes, n)
 	}
 	return nodes
+}
+
+// asFarAs reports whether a node shows what is active or, while that is pending, what
+// all others show.
+func asFarAs(v *cluster.View, n release.NodeID, now time.Time) bool {
+	a, epoch := v.Active.Value, v.Status[n].Epoch
+	return epoch == a.Epoch || a.Pending(now) && epoch == a.Before
 }
 
 // applicants are the live nodes that asked to join and of which nothing was

@@ -286,3 +286,24 @@ func TestSchedule_pin(t *testing.T) {
 		t.Errorf("etcd was asked %d times", n.etcd.asked-asked)
 	}
 }
+
+// TestSchedule_cutOff: a node that has heard of a flip swaps in time also when etcd
+// is away by then.
+func TestSchedule_cutOff(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.start()
+	r1 := n.rollOut(firstBuild())
+	r2 := n.schedule(firstBuild().with("index.html", "two"), time.Now().Add(time.Hour))
+	n.waits(r1)
+	n.etcd.change(func(int64) { n.etcd.down = true })
+	n.answers(r1, "")
+	n.pass(time.Hour)
+	n.until("swaps", func() error {
+		if id, epoch := n.agent.sites[0].front.Shown(); id != r2.Manifest.ID() || epoch != 2 {
+			return fmt.Errorf("shows %s, epoch %d", id, epoch)
+		}
+		return nil
+	})
+	n.answers(r2, "")
+}
