@@ -198,3 +198,19 @@ func TestOverdue_skews(t *testing.T) {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
+
+// TestReturned_pending: a node that was put out comes back while a flip is pending,
+// when it shows what all others show.
+func TestReturned_pending(t *testing.T) {
+	for epoch, want := range map[release.Epoch]string{5: "wait", 6: "admit web-3", 7: "admit web-3"} {
+		v := siteView(putOut("web-3"), says("web-3", cluster.Status{State: cluster.NodeOut, Epoch: epoch}), func(v *cluster.View) {
+			v.Results["req-3"] = cluster.Result{State: cluster.StateActive}
+			v.Active.Value.ActivateAt, v.Active.Value.Before = now.Add(time.Minute), 6
+		})
+		seen := newAttendance()
+		seen.note(v, now.Add(-time.Hour))
+		if got := text(decideSeeing(v, seen, now)); got != want {
+			t.Errorf("at epoch %d: %s, want %s", epoch, got, want)
+		}
+	}
+}
