@@ -21,12 +21,15 @@ const (
 	node1
 	operator0
 	operator1
+	publisher
+	sweeper0
+	sweeper1
 	late
 	actors
 )
 
 func (a actor) String() string {
-	return [...]string{"m0", "m1", "n0", "n1", "op0", "op1", "late"}[a]
+	return [...]string{"m0", "m1", "n0", "n1", "op0", "op1", "publisher", "sweeper0", "sweeper1", "late"}[a]
 }
 
 // flight is a transaction on its way.
@@ -53,15 +56,17 @@ type world struct {
 	// happen, each once.
 	wishes []wish
 	events []event
-	// only are the transactions that leaders and nodes decide on; nil: all.
+	// only are the transactions that leaders and nodes decide on.
 	only []string
 	// giveUp lets transactions be carried out after their sender has given up,
 	// lose lets answers be lost.
 	giveUp, lose bool
-	trims        bool                        // the leader trims the history
-	hand         bool                        // somebody removes releases by hand
-	extra        func(x *explorer, s *state) // other actors
-	large        bool                        // only in the larger setting
+	trims        bool // the leader trims the history
+	hand         bool // somebody removes releases by hand
+	large        bool // only in the larger setting
+	// stores have an object store, a publisher and so many who sweep.
+	stores, publishes bool
+	sweepers          int
 }
 
 // wish is a transaction that somebody decides on once.
@@ -115,8 +120,14 @@ func (x *explorer) step(s *state) {
 			x.emit(t, e.name)
 		}
 	}
-	if x.w.extra != nil {
-		x.w.extra(x, s)
+	if x.w.stores {
+		x.storeActs(s)
+		if x.w.publishes {
+			x.publisherActs(s)
+		}
+		for i := range x.w.sweepers {
+			x.sweeperActs(s, i)
+		}
 	}
 }
 
@@ -279,6 +290,7 @@ func (x *explorer) land(s state, who actor) {
 func (x *explorer) answer(s state, who actor, t *intent, ok bool, label string, bad []string) {
 	if who != late {
 		nodeAnswered(&s, t, ok)
+		x.storeAnswered(&s, t, ok)
 	}
 	x.emitBroken(s, label, bad)
 }

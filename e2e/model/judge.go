@@ -115,7 +115,9 @@ func judges() map[string]judgement {
 		"Confirm":    seen("trial", func(v *cluster.View) any { return [2]int64{v.Active.Mod, v.Confirmed.Mod} }),
 		"SetVerdict": judgeVerdict,
 		"SetPin":     judgePin,
-		"Admit":      judgeAdmit, "Drain": judgeDrain, "Out": judgeOut, "Request": judgeRequest,
+		"CreateSite": judgeCreate, "MarkUpload": judgeMark, "Register": judgeRegister,
+		"BeginSweep": judgeBegin, "AwaitSweep": judgeBegin, "Forget": judgeForget,
+		"Admit": judgeAdmit, "Drain": judgeDrain, "Out": judgeOut, "Request": judgeRequest,
 	}
 }
 

@@ -36,7 +36,7 @@ func (x *explorer) leader(s *state, m actor) {
 		return append(x.answerRequest(f, v), x.upkeep(f, v, silent)...)
 	})
 	for _, t := range txns {
-		if x.w.only == nil || slices.Contains(x.w.only, x.store.all[t].kind) {
+		if slices.Contains(x.w.only, x.store.all[t].kind) {
 			x.send(s, m, t)
 		}
 	}

@@ -132,7 +132,7 @@ func lacks(n *node, nv *cluster.NodeView, claims [3]int8) bool {
 }
 
 func (x *explorer) sendOwn(s *state, who actor, kind string, decide func() *intent) {
-	if x.w.only != nil && !slices.Contains(x.w.only, kind) {
+	if !slices.Contains(x.w.only, kind) {
 		return
 	}
 	t := decide()

@@ -23,7 +23,8 @@ func worlds() []*world {
 	all := requestWorlds()
 	all = append(all, nodeWorlds()...)
 	all = append(all, memberWorlds()...)
-	return append(all, operatorWorlds()...)
+	all = append(all, operatorWorlds()...)
+	return append(all, storeWorlds()...)
 }
 
 // requestWorlds are about what is asked for, rolled out and flipped.
@@ -181,7 +182,7 @@ func nodeWorlds() []*world {
 			events: []event{crash(0), start(0)}, only: with(nodes, []string{"StartRollout"}),
 		},
 		{
-			name: "a tree is damaged in a rollout", nodes: 1, giveUp: true, lose: true,
+			name: "a tree is damaged in a rollout", nodes: 1, lose: true,
 			begin:  setting{nodes: 1, releases: 2}.begin,
 			wishes: []wish{publish(operator0, "R1", 2)},
 			events: []event{damage(0, 1), damage(0, 0)}, only: with(nodes, []string{"StartRollout", "Flip"}),
