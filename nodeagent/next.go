@@ -55,6 +55,9 @@ func (s *Standing) Obeys() bool {
 	return refusal(state{Release: s.Release, Epoch: s.Epoch}, "", a) == nil
 }
 
+// Places is how many trees, and claims, the view asks for at least.
+func (s *Standing) Places() (int, error) { return places(s.View) }
+
 // Wanted is what the node is to show, "" for nothing, and whether it can.
 func (s *Standing) Wanted() (id release.ID, held bool) {
 	if !s.View.Active.Exists() {

@@ -11,20 +11,24 @@ import (
 const patience = 5 * time.Second
 
 // call asks etcd: ask runs when the question has come to it, done when the answer
-// has come back, or when none came in time. A question of which nothing was heard
-// may have been lost on its way, or its answer, or it may arrive long after.
-func (p *proc) call(ask func(), done func(answered bool)) {
+// has come back, or when none came in time.
+func (p *proc) call(ask func(), done func(answered bool)) { p.send(ask, func() {}, done) }
+
+// send is call for what changes something: a question of which nothing was heard
+// may have been lost on its way, or its answer, or it may arrive long after, or
+// twice. Then late runs.
+func (p *proc) send(ask, late func(), done func(answered bool)) {
 	w := p.w
 	there, back := w.between(time.Millisecond, 15*time.Millisecond), w.between(time.Millisecond, 15*time.Millisecond)
 	if w.fault(1, 30) {
 		there = w.between(100*time.Millisecond, 3*time.Second)
 	}
 	gen, born := p.gen, w.etcd.reborn
-	arrive := func() bool {
+	arrive := func(carry func()) bool {
 		if w.etcd.down || w.etcd.reborn != born {
 			return false
 		}
-		ask()
+		carry()
 		return true
 	}
 	switch {
@@ -33,14 +37,14 @@ func (p *proc) call(ask func(), done func(answered bool)) {
 		if w.fault(1, 2) { // it was only slow
 			w.after(w.between(patience, time.Minute), func() {
 				w.sum.LateQuestions++
-				arrive()
+				arrive(late)
 			})
 		}
 		p.after(patience, func() { done(false) })
 		return
 	}
 	w.after(there, func() {
-		answered := !p.cut && arrive()
+		answered := !p.cut && arrive(ask)
 		if answered && w.fault(1, 40) {
 			w.sum.LostAnswers++
 			answered = false
@@ -48,7 +52,7 @@ func (p *proc) call(ask func(), done func(answered bool)) {
 		if w.fault(1, 60) { // a proxy, or the network, brings it twice
 			w.after(w.between(time.Millisecond, 30*time.Second), func() {
 				w.sum.LateQuestions++
-				arrive()
+				arrive(late)
 			})
 		}
 		if p.gen != gen {
@@ -94,7 +98,7 @@ func (p *proc) commit(t cluster.Txn, under int64, stop func() bool, done func(ou
 	var try func(n int)
 	try = func(n int) {
 		var a answer
-		p.call(func() { a = p.w.etcd.txn(p, t, under) }, func(answered bool) {
+		p.send(func() { a = p.w.etcd.txn(p, t, under) }, func() { p.w.etcd.txn(p, t, under) }, func(answered bool) {
 			switch {
 			case stop != nil && stop():
 				done(outcome{err: errUnknown})

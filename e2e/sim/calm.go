@@ -92,8 +92,10 @@ func (w *world) last() {
 	publish = func() {
 		tries++
 		w.publish(cluster.Desired{Mode: cluster.Publish}, func(got release.ID, r cluster.Result) {
-			if r.State == cluster.StateRefused && r.Error != nil && r.Error.Class != "" && tries < 5 && w.now-began < bound/2 {
-				publish() // something else was flipped, or asked for, meanwhile
+			// Publishers of the time before are still at work.
+			other := r.State == cluster.StateSuperseded || r.State == cluster.StateRefused && r.Error.Class != "" && r.Error.Class != cluster.ClassYanked
+			if other && tries < 5 && w.now-began < bound/2 {
+				publish()
 				return
 			}
 			id, result = got, &r

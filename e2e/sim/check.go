@@ -40,11 +40,26 @@ func (c *checker) restored() {
 	}
 }
 
-// learned: a node has read its claims.
+// learned: a node has read its claims. What was lost and is not claimed now will not
+// be claimed any more without the node.
 func (c *checker) learned(n *node, born int) {
 	if born == c.w.etcd.reborn {
 		c.read[n] = true
 	}
+	for id := range n.outcry {
+		if !c.claimed(n, id) {
+			delete(n.outcry, id)
+		}
+	}
+}
+
+func (c *checker) claimed(n *node, id release.ID) bool {
+	for k := range cluster.MaxBuffers {
+		if p := c.w.etcd.pairs[cluster.ClaimKey(site, k, n.self.Group, n.self.Node)]; p != nil && p.Value == string(id) {
+			return true
+		}
+	}
+	return false
 }
 
 // fenced: I4, of a transaction that is about to commit.
@@ -98,7 +113,7 @@ func (c *checker) flip(old, now cluster.Entry[cluster.Active], before map[string
 		w.breaks("I7", "the flip %s of revision %d comes again", a.Flip, at)
 	}
 	c.flips[a.Flip] = now.Mod
-	if old.Exists() && (a.Previous == nil || !slices.Contains(a.Needed(), cluster.Held{Release: old.Value.Release, Buffer: old.Value.Buffer})) {
+	if old.Exists() && !slices.Contains(a.Needed(), cluster.Held{Release: old.Value.Release, Buffer: old.Value.Buffer}) {
 		w.breaks("I10", "%s, which was active, is not kept", old.Value.Release)
 	}
 	back := a.Kind == cluster.Rollback || a.Kind == cluster.KindRevert || a.Kind == cluster.EndCanary
@@ -140,25 +155,18 @@ func (c *checker) flip(old, now cluster.Entry[cluster.Active], before map[string
 func (c *checker) claims() {
 	for _, n := range c.w.nodes {
 		all := true
-		claimed := map[release.ID]bool{}
 		for k := range cluster.MaxBuffers {
 			p := c.w.etcd.pairs[cluster.ClaimKey(site, k, n.self.Group, n.self.Node)]
 			if p == nil {
 				continue
 			}
 			id := release.ID(p.Value)
-			claimed[id] = true
 			if p.Value == cluster.NoClaim || n.disk.backs(id) {
 				continue
 			}
 			all = false
 			if !n.outcry[id] && !c.away[n] {
 				c.w.breaks("I5", "%s claims %s in buffer %d, and its disk does not hold it", n.name, id, k)
-			}
-		}
-		for id := range n.outcry {
-			if !claimed[id] {
-				delete(n.outcry, id)
 			}
 		}
 		if c.away[n] && c.read[n] && all {

@@ -198,7 +198,7 @@ func (w *world) goBack() {
 func (w *world) visit() {
 	var ready []*node
 	for _, n := range w.nodes {
-		if n.ready() {
+		if n.ready() && n.shown != "" {
 			ready = append(ready, n)
 		}
 	}

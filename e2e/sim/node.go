@@ -320,7 +320,7 @@ func (n *node) swap() {
 
 // ready says whether a balancer sends visitors here.
 func (n *node) ready() bool {
-	if !n.up || !n.seen || !n.obeys() || n.shown == "" {
+	if !n.up || !n.seen || !n.obeys() {
 		return false
 	}
 	if n.alive {

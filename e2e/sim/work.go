@@ -30,6 +30,7 @@ func (n *node) step(job int) {
 		n.rest(job)
 		return
 	}
+	n.grow()
 	s := n.standing()
 	m := nodeagent.Next(s)
 	if n.view.Member.Value == cluster.MemberOut {
@@ -61,6 +62,21 @@ func (n *node) step(job int) {
 		n.write(job, cluster.ClaimReady(n.self, &s.View), []int{r.Buffer}, func() { n.claims[r.Buffer] = r.Release })
 	case nodeagent.Fetch:
 		n.fetch(job, s, m)
+	}
+}
+
+// grow makes room for as many releases as etcd speaks of.
+func (n *node) grow() {
+	want, err := n.standing().Places()
+	if err != nil {
+		n.w.breaks("panic", "%s: %v", n.name, err)
+	}
+	for len(n.trees) < want {
+		n.trees = append(n.trees, "")
+		n.disk.trees = append(n.disk.trees, tree{})
+	}
+	for len(n.claims) < len(n.trees) {
+		n.claims = append(n.claims, "")
 	}
 }
 
@@ -257,12 +273,12 @@ func (n *node) rot() {
 	n.w.sum.Rots++
 	n.w.say("%s: %s rots", n.name, id)
 	t.rotten = true
-	n.spoil(id)
 	n.after(n.w.between(100*time.Millisecond, 30*time.Second), func() {
 		if n.trees[i] != id || !t.rotten {
 			return
 		}
 		n.w.say("%s: finds that %s has rotted", n.name, id)
+		n.spoil(id)
 		n.trees[i] = ""
 		*t = tree{content: torn, synced: torn}
 		if n.shown == id {
