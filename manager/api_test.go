@@ -43,7 +43,7 @@ func TestAPI(t *testing.T) {
 		w.until("web-3 has entered", func(v *cluster.View) bool { return v.Entered() == 3 })
 		w.ended(w.publish(1), cluster.StateActive, 1, 1)
 		w.put(cluster.LiveKey("web-3"), cluster.Live{Boot: "b3", Addr: "http://127.0.0.1:8083", Version: "0.1"})
-		w.put(cluster.StatusKey("web-3", www), cluster.Status{State: cluster.NodeServing, Release: rel(1), Epoch: 1, Swapped: now})
+		w.put(cluster.StatusKey("web-3", www), cluster.Status{State: cluster.NodeServing, Release: rel(1), Epoch: 1, Swapped: now, ClockErrorMS: -900})
 		w.put(cluster.StatusKey("web-2", www), cluster.Status{State: cluster.NodeSyncing})
 		w.node("web-4", time.Hour)
 		w.publish(2)
@@ -80,7 +80,7 @@ func apiSite(t *testing.T, h http.Handler) {
 		t.Fatalf("states: %+v", d.States)
 	}
 	third := d.States[2]
-	if third.Node != "web-3" || third.Member != cluster.MemberIn || !third.Live || third.State != cluster.NodeServing || third.Epoch != 1 || third.Swapped == nil {
+	if third.Node != "web-3" || third.Member != cluster.MemberIn || !third.Live || third.State != cluster.NodeServing || third.Epoch != 1 || third.Swapped == nil || third.ClockErrorMS != -900 {
 		t.Errorf("web-3: %+v", third)
 	}
 	if want := []string{string(rel(1)), "-", "-"}; !slices.Equal(third.Claims, want) {

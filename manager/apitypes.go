@@ -46,13 +46,15 @@ type SiteNode struct {
 	Live   bool           `json:"live"`
 	// Claims has the release that each buffer holds, "-" for none; null while
 	// the node has not entered.
-	Claims    []string           `json:"claims"`
-	State     cluster.NodeState  `json:"state"`   // by its own words; "" when it is not live
-	Release   release.ID         `json:"release"` // shown
-	Epoch     release.Epoch      `json:"epoch"`   // applied
-	Swapped   *time.Time         `json:"swapped"` // when, by its own clock
-	Preparing *cluster.Progress  `json:"preparing"`
-	Error     *cluster.ErrorInfo `json:"error"`
+	Claims  []string          `json:"claims"`
+	State   cluster.NodeState `json:"state"`   // by its own words; "" when it is not live
+	Release release.ID        `json:"release"` // shown
+	Epoch   release.Epoch     `json:"epoch"`   // applied
+	Swapped *time.Time        `json:"swapped"` // when, by its own clock
+	// ClockErrorMS is how far that is ahead of the leader's, 0 while it is good enough.
+	ClockErrorMS int64              `json:"clock_error_ms"`
+	Preparing    *cluster.Progress  `json:"preparing"`
+	Error        *cluster.ErrorInfo `json:"error"`
 }
 
 // RolloutDetail is GET /v1/sites/{site}/rollout: the request that was made
@@ -162,15 +164,16 @@ func siteNode(v *cluster.View, n release.NodeID, claims []cluster.Claim) SiteNod
 	_, live := v.Live[n]
 	st := v.Status[n]
 	s := SiteNode{
-		Node:      n,
-		Group:     v.Joins[n].Group,
-		Member:    v.Members[n].Value,
-		Live:      live,
-		State:     st.State,
-		Release:   st.Release,
-		Epoch:     st.Epoch,
-		Preparing: st.Preparing,
-		Error:     st.Error,
+		Node:         n,
+		Group:        v.Joins[n].Group,
+		Member:       v.Members[n].Value,
+		Live:         live,
+		State:        st.State,
+		Release:      st.Release,
+		Epoch:        st.Epoch,
+		Preparing:    st.Preparing,
+		ClockErrorMS: st.ClockErrorMS,
+		Error:        st.Error,
 	}
 	if !st.Swapped.IsZero() {
 		s.Swapped = &st.Swapped
