@@ -47,11 +47,14 @@ func (a Active) Schedule(old Entry[Active], at time.Time) Active {
 	if old.Exists() {
 		a.Previous = &Held{Release: old.Value.Release, Buffer: old.Value.Buffer}
 		// Nodes whose clocks are a little ahead show it already.
-		if p := old.Value.Previous; p != nil && old.Value.Pending(a.At.Add(MaxClockError)) {
-			if p.Release == a.Release {
+		if old.Value.Pending(a.At.Add(MaxClockError)) {
+			a.Before = old.Value.Before
+			switch p := old.Value.Previous; {
+			case p == nil || a.Before == 0 && p.Release == a.Release: // nothing is shown yet
+			case p.Release == a.Release:
 				a.ActivateAt = time.Time{}
-			} else {
-				a.Previous, a.Before = p, old.Value.Before
+			default:
+				a.Previous = p
 			}
 		}
 	}
@@ -62,11 +65,14 @@ func (a Active) Schedule(old Entry[Active], at time.Time) Active {
 }
 
 // WaitsAt is what a node shows that has applied an epoch, while a is pending by its
-// clock: what was shown before, nil for nothing, with its epoch. It is false for a
+// clock: what is still shown, nil for nothing, with its epoch. It is false for a
 // node that is beyond that: it shows a.
 func (a Active) WaitsAt(now time.Time, applied release.Epoch) (*Held, release.Epoch, bool) {
 	if !a.Pending(now) || applied > a.Before {
 		return nil, 0, false
+	}
+	if a.Before == 0 {
+		return nil, 0, true
 	}
 	return a.Previous, a.Before, true
 }

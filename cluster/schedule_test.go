@@ -44,6 +44,16 @@ func TestSchedule(t *testing.T) {
 		return Entry[Active]{Value: a, Mod: 1, Create: 1}
 	}
 	later := noon.Add(time.Minute)
+	first := func(at time.Time) Entry[Active] { // 1 pends, and nothing is shown
+		e := old(1, 1, at)
+		e.Value.Previous = nil
+		return e
+	}
+	never := func(at time.Time) Entry[Active] { // 2 has overtaken it
+		e := old(2, 2, at)
+		e.Value.Before = 0
+		return e
+	}
 	for name, c := range map[string]struct {
 		old      Entry[Active]
 		to       uint64
@@ -62,6 +72,9 @@ func TestSchedule(t *testing.T) {
 		"later, while another is near":    {old(2, 7, noon.Add(MaxClockError)), 3, later, held(2), 7, later},
 		"back, while it pends":            {old(2, 7, later), 1, time.Time{}, held(2), 0, time.Time{}},
 		"back and later, while it pends":  {old(2, 7, later), 1, later, held(2), 0, time.Time{}},
+		"the first is overtaken":          {first(later), 2, later, held(1), 0, later},
+		"the first is, at once":           {first(later), 2, time.Time{}, held(1), 0, time.Time{}},
+		"back to a first never shown":     {never(later), 1, later, held(2), 0, later},
 		"back and later, after it pended": {old(2, 7, noon), 1, later, held(2), 7, later},
 	} {
 		h := held(c.to)

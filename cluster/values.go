@@ -83,7 +83,8 @@ type Active struct {
 	// confirmed this epoch; zero: it does not.
 	ConfirmBy time.Time `json:"confirm_by,omitzero"`
 	// ActivateAt is when nodes begin to show it, each by its own clock; zero: at
-	// once. Until then they show Previous, which became active with epoch Before.
+	// once. Until then they show Previous, which became active with epoch Before, or
+	// nothing if that is 0.
 	ActivateAt time.Time     `json:"activate_at,omitzero"`
 	Before     release.Epoch `json:"before,omitempty"`
 	Quorum     Quorum        `json:"quorum"`
