@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -26,7 +27,7 @@ func TestObserve(t *testing.T) {
 	if v.Revision != w.get(SitePrefix(s)+"from-the-future/x").Mod {
 		t.Errorf("revision %d", v.Revision)
 	}
-	if v.Active.Value.Release != w.r1 || v.Rollout.Value.Release != w.r2 || v.Desired.Value.Request != "01REQ2" || v.Policy.Value != DefaultPolicy() ||
+	if v.Active.Value.Release != w.r1 || v.Rollout.Value.Release != w.r2 || v.Desired.Value.Request != "01REQ2" || !reflect.DeepEqual(v.Policy.Value, DefaultPolicy()) ||
 		!v.Freeze.Value.AllowRollback || v.Roster.Value.V != 1 || v.Seq.Value != 2 || v.Seq.Mod == 0 {
 		t.Errorf("view %+v", v)
 	}

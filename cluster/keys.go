@@ -61,6 +61,9 @@ func ToldKey(s release.Site) string { return SitePrefix(s) + "hooks/post-converg
 // ConfirmedKey holds the last epoch, in decimal, that an operator has confirmed.
 func ConfirmedKey(s release.Site) string { return SitePrefix(s) + "confirmed" }
 
+// BakedKey holds the last epoch, in decimal, that has baked for its time.
+func BakedKey(s release.Site) string { return SitePrefix(s) + "baked" }
+
 // ResultsPrefix is where results stand, by request.
 func ResultsPrefix(s release.Site) string { return SitePrefix(s) + "results/" }
 

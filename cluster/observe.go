@@ -24,7 +24,7 @@ func (c *Client) Observe(ctx context.Context, site release.Site) (*View, error) 
 	r, err := c.read(ctx, what,
 		clientv3.OpGet(ActiveKey(site)), clientv3.OpGet(RolloutKey(site)), clientv3.OpGet(DesiredKey(site)),
 		clientv3.OpGet(ConfigKey(site)), clientv3.OpGet(FreezeKey(site)), clientv3.OpGet(RosterKey(site)),
-		clientv3.OpGet(SeqKey(site)), clientv3.OpGet(GCKey), clientv3.OpGet(ToldKey(site)), clientv3.OpGet(ConfirmedKey(site)),
+		clientv3.OpGet(SeqKey(site)), clientv3.OpGet(GCKey), clientv3.OpGet(ToldKey(site)), clientv3.OpGet(ConfirmedKey(site)), clientv3.OpGet(BakedKey(site)),
 		clientv3.OpGet(ReleasesPrefix(site), clientv3.WithPrefix()),
 		clientv3.OpGet(VerdictsPrefix(site), clientv3.WithPrefix()),
 		clientv3.OpGet(ResultsPrefix(site), clientv3.WithPrefix()),
@@ -98,6 +98,8 @@ func (v *View) take(kv *mvccpb.KeyValue) error {
 		return entry(kv, &v.Told)
 	case ConfirmedKey(v.Site):
 		return entry(kv, &v.Confirmed)
+	case BakedKey(v.Site):
+		return entry(kv, &v.Baked)
 	}
 	if rest, ok := strings.CutPrefix(key, nodesPrefix); ok {
 		return v.takeNode(rest, kv)

@@ -47,7 +47,7 @@ func (c *Client) SetPolicy(ctx context.Context, site release.Site, change func(*
 			// What is active or previous may be in one of those that would go.
 			return Policy{}, fmt.Errorf("policy: buffers is %d, it can only grow from %d", next.Buffers, e.Value.Buffers)
 		}
-		if next == e.Value {
+		if encode(next) == encode(e.Value) {
 			return next, nil
 		}
 		_, err = c.Commit(ctx, SetPolicy(site, e, next))

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -124,7 +125,7 @@ func TestSetPolicy(t *testing.T) {
 	w := newWorld(t, dial(t))
 	ctx := within(t, 20*time.Second)
 	p, err := w.c.SetPolicy(ctx, w.site, func(p *Policy) error { p.GraceSeconds, p.Buffers = 5, 4; return nil })
-	if err != nil || p.GraceSeconds != 5 || w.view().Policy.Value != p {
+	if err != nil || p.GraceSeconds != 5 || !reflect.DeepEqual(w.view().Policy.Value, p) {
 		t.Errorf("%+v %v", p, err)
 	}
 	before := w.view().Policy.Mod

@@ -35,6 +35,8 @@ type Policy struct {
 	FenceSeconds int `json:"fence_s"`
 	// Buffers is how many releases a node holds: 3 to MaxBuffers.
 	Buffers int `json:"buffers"`
+	// Bake is how a release is looked at after its flip.
+	Bake Bake `json:"bake"`
 }
 
 // The values of Policy.Stragglers.
@@ -54,7 +56,7 @@ func DefaultPolicy() Policy {
 	return Policy{
 		Min: "50%", PrepareDeadlineSeconds: 600, GraceSeconds: 60,
 		Stragglers: StragglersOut, MostOutNodes: "20%", Admission: AdmitAuto, FenceSeconds: 10,
-		Buffers: DefaultBuffers,
+		Buffers: DefaultBuffers, Bake: defaultBake(),
 	}
 }
 
@@ -114,6 +116,7 @@ func (p Policy) Validate() error {
 	if p.Admission != AdmitAuto && p.Admission != AdmitApproved {
 		wrong("admission is %q, it can be %s or %s", p.Admission, AdmitAuto, AdmitApproved)
 	}
+	all = append(all, p.Bake.faults()...)
 	if len(all) > 0 {
 		return errors.New("policy: " + strings.Join(all, "; "))
 	}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -133,7 +134,7 @@ func TestPolicy_old(t *testing.T) {
 	}
 	want := DefaultPolicy()
 	want.Min, want.Buffers = "100%", 4
-	if p != want {
+	if !reflect.DeepEqual(p, want) {
 		t.Errorf("%+v", p)
 	}
 }

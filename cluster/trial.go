@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"relman/release"
 )
 
 // OnTrial reports whether what is active goes back by itself when nobody
@@ -35,9 +37,10 @@ func (c *Client) Confirm(ctx context.Context, v *View) error {
 }
 
 // Revert is T7 without a request: the release that v shows as active was on
-// trial and did not pass. It goes back to the previous one, which every member still
-// holds, and bars the other one. Whatever was asked for meanwhile goes on.
-func Revert(f Fence, v *View, a Active, why string) Txn {
+// trial or baked, and did not pass: nodes say so, if it was for nodes. It goes back to
+// the previous one, which every member still holds, and bars the other one. Whatever was
+// asked for meanwhile goes on.
+func Revert(f Fence, v *View, a Active, why string, nodes ...release.NodeID) Txn {
 	bad := v.Active.Value
 	a.Leader = f.Create
 	t := Txn{
@@ -46,6 +49,7 @@ func Revert(f Fence, v *View, a Active, why string) Txn {
 			f.guard(),
 			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
 			unchanged(ConfirmedKey(v.Site), v.Confirmed.Mod, ClassConflict),
+			unchanged(BakedKey(v.Site), v.Baked.Mod, ClassConflict),
 			freezeGuard(v, Desired{Mode: Rollback}),
 			absent(VerdictKey(v.Site, a.Release), ClassYanked),
 			created(ReleaseKey(v.Site, a.Release), v.Releases[a.Release].Create, ClassReleaseGone),
@@ -62,7 +66,7 @@ func Revert(f Fence, v *View, a Active, why string) Txn {
 		putBare(VerdictKey(v.Site, bad.Release), string(Bad)+" "+why),
 		put(ResultKey(v.Site, bad.Request), Result{
 			State: StateReverted, Release: bad.Release, Epoch: bad.Epoch, Changed: true, At: a.At,
-			Error: &ErrorInfo{Class: ClassReverted, Text: why},
+			Error: &ErrorInfo{Class: ClassReverted, Text: why, Nodes: nodes},
 		}),
 		put(ActiveKey(v.Site), a),
 	}

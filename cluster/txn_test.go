@@ -318,6 +318,7 @@ var txnTests = []txnTest{
 			{"another manager leads", func(w *world) { w.anew(w.fence.Key) }, ClassNotLeader},
 			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
 			{"it was confirmed", func(w *world) { w.put(ConfirmedKey(w.site), "8") }, ClassConflict},
+			{"it has baked", func(w *world) { w.put(BakedKey(w.site), "8") }, ClassConflict},
 			{"a freeze", func(w *world) { w.put(FreezeKey(w.site), encode(Freeze{By: "op"})) }, ClassFrozen},
 			{"the one before was yanked", func(w *world) { w.put(VerdictKey(w.site, w.r1), "yanked") }, ClassYanked},
 			{"the one before is gone", func(w *world) { w.del(ReleaseKey(w.site, w.r1)) }, ClassReleaseGone},
@@ -341,6 +342,22 @@ var txnTests = []txnTest{
 		breaches: []breach{
 			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
 			{"somebody was first", func(w *world) { w.put(ConfirmedKey(w.site), "8") }, ClassConflict},
+		},
+	},
+	{
+		name:    "end a bake",
+		prepare: (*world).bakes,
+		make:    func(w *world) Txn { return EndBake(w.fence, w.view()) },
+		check: func(w *world, _ int64) {
+			w.wantValue(BakedKey(w.site), "8")
+			if w.view().Baking() {
+				w.t.Error("it bakes on")
+			}
+		},
+		breaches: []breach{
+			{"another manager leads", func(w *world) { w.anew(w.fence.Key) }, ClassNotLeader},
+			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
+			{"somebody was first", func(w *world) { w.put(BakedKey(w.site), "8") }, ClassConflict},
 		},
 	},
 	{
@@ -460,6 +477,16 @@ func (w *world) onTrial() {
 	w.del(RolloutKey(w.site))
 	if !w.view().OnTrial() {
 		w.t.Fatal("it is not on trial")
+	}
+}
+
+// bakes makes the release that is asked for active, and it bakes.
+func (w *world) bakes() {
+	a := w.next(w.view())
+	a.Bake = &Bake{Seconds: 60, MostBadNodes: "0"}
+	w.put(ActiveKey(w.site), encode(a))
+	if v := w.view(); !v.Baking() || !v.Active.Value.BakeEnd().Equal(a.At.Add(60*time.Second)) {
+		w.t.Fatalf("it does not bake: %+v", v.Active.Value)
 	}
 }
 

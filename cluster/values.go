@@ -87,7 +87,9 @@ type Active struct {
 	// nothing if that is 0.
 	ActivateAt time.Time     `json:"activate_at,omitzero"`
 	Before     release.Epoch `json:"before,omitempty"`
-	Quorum     Quorum        `json:"quorum"`
+	// Bake is how the nodes look at this epoch from its flip on; nil: not at all.
+	Bake   *Bake  `json:"bake,omitempty"`
+	Quorum Quorum `json:"quorum"`
 	// Leader is the create revision of the election key of the leader that
 	// wrote this: set by Flip, so that the history shows who flipped.
 	Leader int64 `json:"leader,omitempty"`
@@ -272,6 +274,8 @@ type Status struct {
 	ClockErrorMS int64      `json:"clock_error_ms,omitempty"`
 	Preparing    *Progress  `json:"preparing,omitempty"`
 	Error        *ErrorInfo `json:"error,omitempty"`
+	// Bake is what it says of the release that bakes, nil for nothing.
+	Bake *BakeReport `json:"bake,omitempty"`
 	// Drained is the revision of the member entry that drains the node, once it
 	// takes no traffic any more.
 	Drained int64 `json:"drained,omitempty"`

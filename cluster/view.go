@@ -40,6 +40,7 @@ type View struct {
 	GC      Entry[GC]
 	// Confirmed is the last epoch that an operator has confirmed.
 	Confirmed Entry[uint64]
+	Baked     Entry[uint64] // the last epoch that has baked for its time
 	Told      Entry[uint64] // the last epoch of which the post-converge hook was told
 
 	Releases map[release.ID]Entry[ReleaseRecord]

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -73,7 +74,7 @@ func apiSites(t *testing.T, h http.Handler) {
 func apiSite(t *testing.T, h http.Handler) {
 	var d SiteDetail
 	get(t, h, "/v1/sites/www", http.StatusOK, &d)
-	if d.Revision == 0 || d.Rollout.Release != rel(2) || d.Desired.Release != rel(2) || d.Result != nil || d.Freeze != nil || d.Policy != cluster.DefaultPolicy() {
+	if d.Revision == 0 || d.Rollout.Release != rel(2) || d.Desired.Release != rel(2) || d.Result != nil || d.Freeze != nil || !reflect.DeepEqual(d.Policy, cluster.DefaultPolicy()) {
 		t.Errorf("site: %+v", d)
 	}
 	if len(d.States) != 4 {

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -97,7 +98,7 @@ func TestPolicy(t *testing.T) {
 	out := l.expectCommand(t, exitOK, "", "admin", "policy", "set", "www", "--max-out", "2", "--grace", "30s", "--require-live", "-o", "json")
 	want := cluster.DefaultPolicy()
 	want.MostOutNodes, want.GraceSeconds, want.RequireLive = "2", 30, true
-	if err := json.Unmarshal([]byte(out), &r); err != nil || r.Policy != want || l.view(t).Policy.Value != want {
+	if err := json.Unmarshal([]byte(out), &r); err != nil || !reflect.DeepEqual(r.Policy, want) || !reflect.DeepEqual(l.view(t).Policy.Value, want) {
 		t.Errorf("%+v %v", r, err)
 	}
 	for says, args := range map[string][]string{

@@ -29,7 +29,7 @@ func policy(change func(*cluster.Policy)) cluster.Policy {
 func (g setting) begin(st *store) state {
 	var s state
 	at := int32(0)
-	if g.policy == (cluster.Policy{}) {
+	if g.policy.Min == "" {
 		g.policy = policy(nil)
 	}
 	at = st.put(at, cluster.ConfigKey(www), g.policy)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -137,7 +138,7 @@ func (w *world) tidies() {
 	}
 	want := cluster.DefaultPolicy()
 	want.Buffers, want.PrepareDeadlineSeconds, want.GraceSeconds = v.Policy.Value.Buffers, w.policy.deadline, w.policy.grace
-	if v.Policy.Value != want {
+	if !reflect.DeepEqual(v.Policy.Value, want) {
 		txns = append(txns, cluster.SetPolicy(site, v.Policy, want))
 	}
 	for _, t := range txns {
