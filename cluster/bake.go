@@ -193,7 +193,7 @@ func (a Active) BakeEnd() time.Time {
 	if a.Bake == nil {
 		return time.Time{}
 	}
-	return a.At.Add(a.Bake.Time())
+	return a.Since().Add(a.Bake.Time())
 }
 
 // Tasted says what the members that have entered say of what bakes; each list

@@ -62,6 +62,8 @@ func wrongCanary(v *cluster.View) *cluster.ErrorInfo {
 			return refuse(cluster.ClassActiveMoved, "%s has nothing active yet that a canary could be shown beside", v.Site)
 		case v.OnTrial():
 			return refuse(cluster.ClassActiveMoved, "%s is on trial: it has to be confirmed before a canary is shown beside it", a.Release)
+		case v.Baking():
+			return refuse(cluster.ClassActiveMoved, "%s bakes until %s: a canary can be shown beside it after that, or after `relman confirm`", a.Release, a.BakeEnd().Format(time.RFC3339))
 		case d.Canary.Group != "" && !hasGroup(v, d.Canary.Group):
 			return refuse(cluster.ClassQuorum, "%s has no node of group %s", v.Site, d.Canary.Group)
 		}

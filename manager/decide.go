@@ -44,6 +44,9 @@ func decideSeeing(v *cluster.View, seen *attendance, now time.Time) action {
 	if r := lapsed(v, now); r != nil {
 		return *r
 	}
+	if a := baked(v, now); a != nil {
+		return a
+	}
 	next := answer(v, seen, now)
 	switch next.(type) {
 	case flip, end:
@@ -54,7 +57,7 @@ func decideSeeing(v *cluster.View, seen *attendance, now time.Time) action {
 		return keep
 	}
 	if w, ok := next.(wait); ok {
-		return wait{until: soonest(now, w.until, until, v.Freeze.Value.Until, trialEnd(v))}
+		return wait{until: soonest(now, w.until, until, v.Freeze.Value.Until, trialEnd(v), bakeEnd(v))}
 	}
 	return next
 }
@@ -180,7 +183,7 @@ func nextActive(v *cluster.View, r cluster.Readiness, now time.Time) cluster.Act
 	} else {
 		a = a.Schedule(old, d.ActivateTime(now))
 	}
-	a.ConfirmBy = d.ConfirmTime(a.Since())
+	a.ConfirmBy, a.Bake = d.ConfirmTime(a.Since()), bakes(v, a)
 	if preparing(v) {
 		a.Flip = v.Rollout.Value.Flip
 	}

@@ -62,12 +62,17 @@ func nodesOf(v *cluster.View) []release.NodeID {
 
 // reasons is " (web-4: disk full; web-5: no live session; and 3 more)".
 func reasons(v *cluster.View, named []release.NodeID, all int) string {
+	return each(named, all, func(n release.NodeID) string { return reason(v, n) })
+}
+
+// each names nodes, of so many, with what there is to say of them.
+func each(named []release.NodeID, all int, reason func(release.NodeID) string) string {
 	if len(named) == 0 {
 		return ""
 	}
 	var parts []string
 	for _, n := range named { // the fewer they are, the more each can say
-		parts = append(parts, fmt.Sprintf("%s: %s", n, shorten(reason(v, n), maxNamed*maxReason/len(named))))
+		parts = append(parts, fmt.Sprintf("%s: %s", n, shorten(reason(n), maxNamed*maxReason/len(named))))
 	}
 	if more := all - len(named); more > 0 {
 		parts = append(parts, fmt.Sprintf("and %d more", more))

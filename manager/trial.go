@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"relman/cluster"
+	"relman/release"
 )
 
-// revert goes back from a release that did not pass its trial.
+// revert goes back from a release that did not pass its trial, or its bake.
 type revert struct {
 	active cluster.Active
 	why    string
+	nodes  []release.NodeID // that it is for, if it is for some
 }
 
 // trialEnd is when what is active goes back, zero for never.
@@ -23,13 +25,19 @@ func trialEnd(v *cluster.View) time.Time {
 }
 
 // lapsed is what to do about a release on trial that nobody has confirmed in time,
-// nil for nothing. It waits for whatever is in the way: members that do not hold the
-// previous release, a verdict on that, a freeze that allows no rollback.
+// nil for nothing.
 func lapsed(v *cluster.View, now time.Time) *revert {
 	end := trialEnd(v)
 	if end.IsZero() || now.Before(end) {
 		return nil
 	}
+	return goBack(v, now, fmt.Sprintf("not confirmed within %v", end.Sub(v.Active.Value.Since()).Round(time.Second)))
+}
+
+// goBack is the way to the release before the active one, which was not good
+// enough; nil where it is barred: by members that do not hold that release, a verdict
+// on it, a freeze that allows no rollback.
+func goBack(v *cluster.View, now time.Time, why string) *revert {
 	bad := v.Active.Value
 	to := bad.Previous.Release
 	r, held := v.HeldBy(to)
@@ -39,7 +47,6 @@ func lapsed(v *cluster.View, now time.Time) *revert {
 	if !held || judged || !kept || !known || v.Freeze.Exists() && !v.Freeze.Value.AllowRollback {
 		return nil
 	}
-	why := fmt.Sprintf("not confirmed within %v", end.Sub(bad.Since()).Round(time.Second))
 	return &revert{why: why, active: cluster.Active{
 		Release:  to,
 		Epoch:    bad.Epoch + 1,
@@ -57,7 +64,7 @@ func lapsed(v *cluster.View, now time.Time) *revert {
 func (a revert) steps(f cluster.Fence, v *cluster.View) []step {
 	next := a.active
 	next.Flip = cluster.NewULID()
-	return []step{{cluster.Revert(f, v, next, a.why), "reverted", []slog.Attr{
+	return []step{{cluster.Revert(f, v, next, a.why, a.nodes...), "reverted", []slog.Attr{
 		slog.String("release", string(next.Release)),
 		slog.String("from", string(next.Previous.Release)),
 		slog.Uint64("epoch", uint64(next.Epoch)),

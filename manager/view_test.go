@@ -193,6 +193,8 @@ func text(a action) string {
 	case revert:
 		n := a.active
 		return fmt.Sprintf("revert to %d in %d at %d by %d/%d: %s", n.Release.Seq(), n.Buffer, n.Epoch, n.Quorum.Claims, n.Quorum.Members, a.why)
+	case endBake:
+		return fmt.Sprintf("end bake of %d at %d", a.release.Seq(), a.epoch)
 	case thaw:
 		return "thaw"
 	case start:
