@@ -42,6 +42,8 @@ type Config struct {
 	Fence    time.Duration  // how long the node vouches for itself without an answer of etcd; 0: DefaultFence
 	Log      *slog.Logger   // nil discards
 
+	Self string // URL at which the node reaches its own server, to look at what bakes; "": it cannot
+
 	Plain       bool          // no compressed variants of files are made or sent
 	DrainDelay  time.Duration // how long balancers take to notice that it is not ready
 	OnPartition OnPartition   // "": Drain
@@ -54,6 +56,7 @@ type Config struct {
 	now   func() time.Time        // failpoint.Now, but for tests
 	sync  func(*os.File) error    // syncAll, but for tests
 	idle  time.Duration           // glanceEvery, but for tests
+	probe time.Duration           // probeEvery, but for tests
 }
 
 // Agent is a node at work.

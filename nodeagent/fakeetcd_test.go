@@ -24,6 +24,7 @@ type fakeEtcd struct {
 	claims  map[int]release.ID // "" claims nothing
 	sites   []release.Site
 	status  cluster.Status
+	bake    *cluster.Bake // how what is flipped to bakes
 	changed chan struct{} // closed and replaced at every change
 	down    bool          // nothing answers
 	deaf    bool          // the watch of the site delivers nothing
@@ -131,7 +132,7 @@ func (e *fakeEtcd) setActive(to cluster.Held) {
 	e.commit(func(rev int64) {
 		old := e.view.Active
 		next := cluster.Active{
-			Release: to.Release, Buffer: to.Buffer, Epoch: old.Value.Epoch + 1, Manifest: e.records[to.Release].Manifest,
+			Release: to.Release, Buffer: to.Buffer, Epoch: old.Value.Epoch + 1, Manifest: e.records[to.Release].Manifest, Bake: e.bake,
 		}
 		next.At = time.Now().Add(e.ahead)
 		next = next.Schedule(old, e.activateAt)

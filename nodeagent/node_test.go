@@ -35,7 +35,9 @@ type node struct {
 	idle  time.Duration // 0: as always
 
 	drainDelay time.Duration
-	ahead      atomic.Int64 // its clock, in nanoseconds
+	ahead      atomic.Int64  // its clock, in nanoseconds
+	self       string        // URL of its own server
+	probe      time.Duration // how often it looks at what bakes
 
 	onStart OnStart
 	plain   bool
@@ -83,7 +85,7 @@ func (n *node) claimsTrue(claims map[int]release.ID) error {
 // start starts the agent, as a process would.
 func (n *node) start() {
 	n.t.Helper()
-	agent, err := New(Config{Dir: n.dir, Node: "n1", Workers: 3, point: n.at, now: n.now, idle: n.idle, OnStart: n.onStart, Plain: n.plain, DrainDelay: n.drainDelay, Verify: n.verifyHook, PostFlip: n.postFlip}, n.etcd, n.store)
+	agent, err := New(Config{Dir: n.dir, Node: "n1", Workers: 3, point: n.at, now: n.now, idle: n.idle, OnStart: n.onStart, Plain: n.plain, DrainDelay: n.drainDelay, Verify: n.verifyHook, PostFlip: n.postFlip, Self: n.self, probe: n.probe}, n.etcd, n.store)
 	if err != nil {
 		n.t.Fatal(err)
 	}

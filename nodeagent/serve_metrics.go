@@ -14,6 +14,7 @@ type traffic struct {
 	requests [6]atomic.Uint64 // by class of the status code
 	bytes    atomic.Uint64    // of bodies
 	broken   atomic.Uint64    // requests for a file that is not as it was verified
+	missing  atomic.Uint64    // requests answered with 404
 }
 
 // counted counts a response. It hands files on as they come, so that the
@@ -60,6 +61,9 @@ func (c *counted) end() {
 		class = 2 // nothing was written: net/http answers 200
 	}
 	c.traffic.requests[class].Add(1)
+	if c.code == http.StatusNotFound {
+		c.traffic.missing.Add(1)
+	}
 }
 
 // Collectors are the server's metrics.

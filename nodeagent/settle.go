@@ -46,9 +46,10 @@ func (s *site) settle(v cluster.NodeView) error {
 // report says how the site is doing. That it cannot be said is no reason to do
 // less.
 func (s *site) report(ctx context.Context, v cluster.NodeView) {
-	if err := s.reg.Report(ctx, s.name, s.status(v)); err != nil && ctx.Err() == nil {
-		s.log.Debug("status not reported", "error", err)
-	}
+	st := s.status(v)
+	s.sayMu.Lock()
+	defer s.sayMu.Unlock()
+	s.saying(ctx, st)
 }
 
 func (s *site) status(v cluster.NodeView) cluster.Status {

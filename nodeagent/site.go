@@ -44,6 +44,11 @@ type site struct {
 
 	aside    *aside
 	variants *variants
+	baker    *baker
+
+	sayMu sync.Mutex          // held while a status is handed over
+	said  *cluster.Status     // guarded by sayMu: the last one, nil for none
+	taste *cluster.BakeReport // guarded by sayMu: of a release that bakes, nil for none
 
 	mu        sync.Mutex // held for moments: a swap waits for it
 	view      cluster.NodeView
@@ -105,6 +110,7 @@ func newSite(name release.Site, a *Agent) *site {
 	s.front.poke, s.front.catchUp, s.front.gate = s.poke, s.catchUpTo, a.gate
 	s.aside = a.aside
 	s.variants = newVariants(s.log, s.cfg, s.aside, s.poke)
+	s.baker = newBaker(s)
 	return s
 }
 
@@ -128,6 +134,7 @@ func (s *site) run(ctx context.Context) {
 	s.holdVariants()
 	wg.Go(func() { s.work(ctx) })
 	wg.Go(func() { s.tellFlips(ctx) })
+	wg.Go(func() { s.baker.run(ctx) })
 	wg.Go(func() {
 		for ctx.Err() == nil {
 			err := s.reg.Follow(ctx, s.name, func(v cluster.NodeView) {
@@ -246,6 +253,9 @@ func (s *site) swap() {
 		s.front.show(r, to.epoch, to.split)
 		s.swapped = s.cfg.now()
 		s.applied = state{Release: to.release, Epoch: to.epoch, Seq: max(s.applied.Seq, to.release.Seq()), Cluster: s.applied.Cluster}
+	}
+	if to.epoch == a.Epoch {
+		s.baker.shows(a)
 	}
 	s.front.SetConfirmed(true)
 }

@@ -140,7 +140,7 @@ func newNode(client *cluster.Client, store objectstore.Store, o nodeOptions, gat
 	n.agent, err = nodeagent.New(nodeagent.Config{
 		Dir: o.dir, Node: o.id, Group: o.group, Sites: o.sites, Log: log, Verify: o.verify, PostFlip: o.postFlip,
 		Fence: gate.fence, OnPartition: nodeagent.OnPartition(gate.onPartition), OnStart: nodeagent.OnStart(gate.onStart),
-		Plain: gate.plain, DrainDelay: gate.drainDelay,
+		Plain: gate.plain, DrainDelay: gate.drainDelay, Self: httpURL(sites.Addr()),
 	}, n.session, store)
 	if err == nil {
 		err = register(reg, n.agent.Collectors())
