@@ -51,6 +51,14 @@ func diagnoseActive(v *cluster.View, now time.Time) (all []finding) {
 	if _, is := v.Releases[a.Value.Release]; !is {
 		all = append(all, bad(name, "the active release has no record: no node that lacks it can fetch it").todo("publish the build again"))
 	}
+	if v.Baking() {
+		f := fine(name, "it bakes until %s, %s", a.Value.BakeEnd().UTC().Format(time.RFC3339), bakingText(v))
+		if v.Tasted().Over {
+			f = bad(name, "what is active bakes, and goes back as soon as it can: %s", bakingText(v)).
+				todo("does a manager lead, does a freeze forbid to go back? `relman confirm -s %s` keeps it", name)
+		}
+		all = append(all, f)
+	}
 	if r := v.Ready(a.Value.Buffer, a.Value.Release); len(r.Late) > 0 {
 		all = append(all, bad(name, "%s not hold what is active: %s", doOrDoes(r.Late), listed(r.Late)).
 			todo("`relman status -s %s --why` says what they do about it", name))

@@ -55,9 +55,18 @@ func (s *session) follow(ctx context.Context, v *cluster.View, d cluster.Desired
 		return f.out, err
 	}
 	if err := f.toConvergence(ctx); err != nil {
+		if reverted := f.wasReverted(); reverted != nil {
+			return f.out, reverted
+		}
 		return f.out, f.cut(ctx, err)
 	}
-	if err := f.toConfirmation(ctx); err != nil {
+	err := f.toBaked(ctx)
+	if reverted := f.wasReverted(); reverted != nil {
+		err = reverted
+	} else if err == nil {
+		err = f.toConfirmation(ctx)
+	}
+	if err != nil {
 		if ours, ok := errors.AsType[*failure](err); ok {
 			return f.out, ours
 		}
@@ -172,6 +181,8 @@ func (f *follower) judge() error {
 		f.u.end("NOT FLIPPED", fmt.Sprintf("%s stays %s: %s is ready everywhere; `relman flip %[3]s` makes it active",
 			f.s.site, orNothing(now.Release), f.d.Release))
 		return nil
+	case cluster.StateReverted:
+		return f.wasReverted()
 	case cluster.StateAborted:
 		if f.d.Mode == cluster.Abort {
 			f.out.State = stateDone

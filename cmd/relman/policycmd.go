@@ -16,6 +16,7 @@ type policyFlags struct {
 	given           cluster.Policy
 	deadline, grace time.Duration
 	fence           time.Duration
+	bake            bakeFlags
 }
 
 func (p *policyFlags) add(f *pflag.FlagSet) {
@@ -30,6 +31,7 @@ func (p *policyFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&p.given.Admission, "admission", d.Admission, "how new nodes become members: auto, or approve (relman nodes approve)")
 	f.DurationVar(&p.fence, "fence", time.Duration(d.FenceSeconds)*time.Second, "how long, at least, a node that is not live is taken for one that still serves: not less than any agent's --fence")
 	f.IntVar(&p.given.Buffers, "buffers", d.Buffers, "how many releases a node holds")
+	p.bake.add(f)
 }
 
 // apply takes over the flags that were given; a time that is no number of
@@ -62,6 +64,9 @@ func (p *policyFlags) apply(set func(flag string) bool, to *cluster.Policy) erro
 		if set(flag) {
 			take()
 		}
+	}
+	if err := p.bake.apply(set, &to.Bake); err != nil {
+		return err
 	}
 	if err := to.Validate(); err != nil {
 		return usageError(err)
@@ -110,7 +115,8 @@ func newPolicySetCommand(a *app) *cobra.Command {
 		Long: `Change when a site flips: what is given, all else stays as it is. A flip that was
 decided by the old rules, and has not happened yet, is decided anew.`,
 		Example: `  relman admin policy set www --min 75% --max-out 1
-  relman admin policy set www --stragglers wait      every node, or no flip`,
+  relman admin policy set www --stragglers wait      every node, or no flip
+  relman admin policy set www --bake 2m --bake-probe '/healthz.txt 200 ok'`,
 		Args: argsNamed("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := release.ParseSite(args[0])
@@ -136,7 +142,7 @@ func (a *app) printPolicy(site release.Site, p cluster.Policy) error {
 		if p.RequireLive {
 			live = ", all live"
 		}
-		t.pairs([][2]string{
+		t.pairs(append([][2]string{
 			{"SITE", string(site)},
 			{"MIN", p.Min + " of the registered nodes" + live},
 			{"DEADLINE", p.PrepareDeadline().String() + ", and a grace of " + p.Grace().String()},
@@ -144,6 +150,6 @@ func (a *app) printPolicy(site release.Site, p cluster.Policy) error {
 			{"FENCE", (time.Duration(p.FenceSeconds) * time.Second).String() + ": a dead node is out " + p.FenceWait(0).String() + " after its session"},
 			{"ADMISSION", p.Admission},
 			{"BUFFERS", countText(p.Buffers)},
-		})
+		}, bakeLines(p.Bake)...))
 	}, string(site))
 }

@@ -16,6 +16,7 @@ type statusReport struct {
 	Revision int64            `json:"revision"`
 	Active   *cluster.Active  `json:"active"`  // null: nothing was ever active
 	Trial    bool             `json:"trial"`   // it goes back at confirm_by, unless somebody confirms it
+	Baking   *bakingReport    `json:"baking"`  // null: it does not bake
 	Freeze   *cluster.Freeze  `json:"freeze"`  // null: flips are allowed
 	Request  *requestReport   `json:"request"` // null: nothing is under way
 	Rollout  *cluster.Rollout `json:"rollout"` // null: none in flight
@@ -49,11 +50,13 @@ type nodeReport struct {
 	Claims       []string           `json:"claims"` // what each buffer holds, "-" for nothing; null: not entered
 	Preparing    *cluster.Progress  `json:"preparing,omitempty"`
 	Error        *cluster.ErrorInfo `json:"error,omitempty"`
-	Addr         string             `json:"addr,omitempty"`
-	Admin        string             `json:"admin,omitempty"` // where it answers for itself
-	Version      string             `json:"version,omitempty"`
-	Late         bool               `json:"late"` // it is waited for
-	Why          string             `json:"why,omitempty"`
+	// Bake is what it says of the release that bakes.
+	Bake    *cluster.BakeReport `json:"bake,omitempty"`
+	Addr    string              `json:"addr,omitempty"`
+	Admin   string              `json:"admin,omitempty"` // where it answers for itself
+	Version string              `json:"version,omitempty"`
+	Late    bool                `json:"late"` // it is waited for
+	Why     string              `json:"why,omitempty"`
 }
 
 // reportSite says what v shows.
@@ -61,7 +64,7 @@ func reportSite(v *cluster.View) statusReport {
 	r := statusReport{
 		Site: v.Site, Revision: v.Revision,
 		Active: existing(v.Active), Freeze: existing(v.Freeze), Rollout: existing(v.Rollout),
-		Nodes: reportNodes(v), Trial: v.OnTrial(),
+		Nodes: reportNodes(v), Trial: v.OnTrial(), Baking: reportBaking(v),
 	}
 	if d := v.Desired.Value; !v.Done() {
 		r.Request = &requestReport{Request: d.Request, Mode: d.Mode, Release: d.Release, By: d.By, At: d.At, Message: d.Message}
@@ -119,7 +122,7 @@ func reportNode(v *cluster.View, n release.NodeID) nodeReport {
 	st := v.Status[n]
 	r := nodeReport{
 		Node: n, Live: alive, Member: v.Members[n].Value, Addr: live.Addr, Admin: live.Admin, Version: live.Version,
-		State: st.State, Release: st.Release, Epoch: st.Epoch, Preparing: st.Preparing, Error: st.Error, ClockErrorMS: st.ClockErrorMS,
+		State: st.State, Release: st.Release, Epoch: st.Epoch, Preparing: st.Preparing, Error: st.Error, ClockErrorMS: st.ClockErrorMS, Bake: st.Bake,
 	}
 	if !st.Swapped.IsZero() {
 		r.Swapped = &st.Swapped

@@ -92,6 +92,9 @@ func statusLines(v *cluster.View, why bool, now time.Time) [][2]string {
 	if r.Trial {
 		lines = append(lines, [2]string{"ON TRIAL", "until " + r.Active.ConfirmBy.Format(time.RFC3339) + ", then it goes back to " + string(r.Active.Previous.Release) + "; `relman confirm` keeps it"})
 	}
+	if b := r.Baking; b != nil {
+		lines = append(lines, [2]string{"BAKES", "until " + b.Until.Format(time.RFC3339) + ", " + bakingText(v) + "; `relman confirm` keeps it"})
+	}
 	if z := r.Freeze; z != nil {
 		text := fmt.Sprintf("by %s%s: %s", z.By, age(z.At, now), z.Reason)
 		if !z.Until.IsZero() {

@@ -20,10 +20,12 @@ const (
 func newConfirmCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "confirm",
-		Short: "Keep a release that was made active with --confirm-within",
+		Short: "Keep a release that is on trial (--confirm-within), or that bakes",
 		Long: `Keep a release that was made active with --confirm-within. Without this the
 leading manager goes back to the previous release when the time is over, also
-when whoever asked for it is gone, and bars the release as bad.`,
+when whoever asked for it is gone, and bars the release as bad.
+
+A release that bakes stays then, too, whatever the nodes say of it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.change(cmd.Context(), func(ctx context.Context, s *session, u *ui) (outcome, error) {
@@ -36,7 +38,7 @@ when whoever asked for it is gone, and bars the release as bad.`,
 				switch {
 				case now.Kind == cluster.KindRevert:
 					return stays(v, revertedFailure(fmt.Sprintf("it is too late: %s", now.Message)), u)
-				case !v.OnTrial():
+				case !v.OnTrial() && !v.Baking():
 					out.State = stateUnchanged
 					u.end("UNCHANGED", fmt.Sprintf("%s = %s waits for no confirmation", s.site, orNothing(now.Release)))
 					return out, nil
@@ -87,13 +89,10 @@ func (f *follower) toConfirmation(ctx context.Context) error {
 		f.v = v
 		return v.Active.Value.Epoch != f.result.Epoch || !v.OnTrial()
 	})
-	switch r := f.v.Results[f.d.Request]; {
-	case r.State == cluster.StateReverted:
-		why := revertedFailure(r.Error.Text)
-		f.out.State, f.out.Changed, f.out.Active = stateFailed, false, f.v.Active.Value.Release
-		why.out = &f.out
-		f.u.end("REVERTED", fmt.Sprintf("%s = %s: %s was %s", f.s.site, f.out.Active, f.d.Release, why.text))
-		return why
+	reverted := f.wasReverted()
+	switch {
+	case reverted != nil:
+		return reverted
 	case err == nil:
 		if f.v.Active.Value.Epoch == f.result.Epoch {
 			f.u.step("confirmed", time.Since(began), "")
