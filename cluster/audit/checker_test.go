@@ -163,6 +163,20 @@ var sound = map[string]func(p *past){
 	"another site": func(p *past) {
 		p.do(puts{cluster.SitePrefix("shop") + "active": `{"release":"000001-aaaaaaaaaaaa","epoch":9}`})
 	},
+	"a release that goes back when its trial is over": func(p *past) {
+		p.tries(func(a *cluster.Active) { a.ConfirmBy = noon })
+		p.do(p.revert())
+	},
+	"a release that goes back while it bakes": func(p *past) {
+		p.do(puts{cluster.BakedKey(www): "2", cluster.ConfirmedKey(www): "2"})
+		p.tries(func(a *cluster.Active) { a.Bake = &cluster.Bake{Seconds: 60} })
+		p.do(p.revert())
+	},
+	"a release that has baked, and was on trial": func(p *past) {
+		p.tries(func(a *cluster.Active) { a.Bake, a.ConfirmBy = &cluster.Bake{Seconds: 60}, noon })
+		p.do(puts{cluster.BakedKey(www): "3"})
+		p.do(p.revert())
+	},
 	"keys and fields of a newer program": func(p *past) {
 		p.do(puts{cluster.SitePrefix(www) + "weather": "fine", cluster.Prefix + "moon": "full", cluster.FreezeKey(www): `{"by":"op","until":"2026-11-22T12:00:00Z"}`})
 	},
@@ -397,6 +411,37 @@ var planted = []struct {
 	{"a skew without a leader", I4, "skew/0000000002", "no manager led", func(p *past) {
 		p.do(puts{manager: nil})
 		p.do(puts{cluster.SkewKey(www, 2): cluster.Skew{MS: 1.5, Nodes: 2}})
+	}},
+	{"a revert of what was never on trial", I17, "active", "neither bakes nor was on trial", func(p *past) {
+		p.tries(func(*cluster.Active) {})
+		p.do(p.revert())
+	}},
+	{"a revert before the trial is over", I17, "active", "neither bakes nor was on trial until then", func(p *past) {
+		p.tries(func(a *cluster.Active) { a.ConfirmBy = noon.Add(time.Second) })
+		p.do(p.revert())
+	}},
+	{"a revert of what was confirmed", I17, "active", "epoch 3, which has been confirmed", func(p *past) {
+		p.tries(func(a *cluster.Active) { a.Bake, a.ConfirmBy = &cluster.Bake{Seconds: 60}, noon })
+		p.do(puts{cluster.ConfirmedKey(www): "3"})
+		p.do(p.revert())
+	}},
+	{"a revert of what has baked", I17, "active", "epoch 3, which has baked", func(p *past) {
+		p.tries(func(a *cluster.Active) { a.Bake = &cluster.Bake{Seconds: 60} })
+		p.do(puts{cluster.BakedKey(www): "3"})
+		p.do(p.revert())
+	}},
+	{"a revert to something else", I17, "active", "the release before was " + string(id(2)), func(p *past) {
+		p.tries(func(a *cluster.Active) { a.Bake = &cluster.Bake{Seconds: 60} })
+		ops := p.revert()
+		a := ops[cluster.ActiveKey(www)].(cluster.Active)
+		a.Release, a.Buffer = id(1), 0
+		p.do(flipRelated(ops, a))
+	}},
+	{"a revert that bars nothing", I17, "active", "does not bar it", func(p *past) {
+		p.tries(func(a *cluster.Active) { a.Bake = &cluster.Bake{Seconds: 60} })
+		ops := p.revert()
+		delete(ops, cluster.VerdictKey(www, id(3)))
+		p.do(ops)
 	}},
 	{"a flip that is not in the history", I15, "active", "the history does not have it", func(p *past) {
 		p.starts(3, 2)

@@ -29,6 +29,7 @@ func (s *site) judgeFlip(st *step) {
 	s.judgeEpoch(st, old, a)
 	s.judgeSchedule(st, a)
 	s.judgeLeads(st, a)
+	s.judgeRevert(st, old, a)
 	s.judgeFrozen(st, old, a)
 	s.judgeOnce(st, a)
 	s.judgeEnded(st, a)

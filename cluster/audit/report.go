@@ -38,13 +38,17 @@ const (
 	I15 Invariant = "I15"
 	// I16: a flip is scheduled for at most an hour after it.
 	I16 Invariant = "I16"
+	// I17: the leader goes back by itself only from what is on trial or bakes.
+	I17 Invariant = "I17"
 	// Unreadable is no invariant: a value that says nothing, so that nothing
 	// can be checked by it.
 	Unreadable Invariant = "value"
 )
 
 // Invariants lists those that are checked.
-func Invariants() []Invariant { return []Invariant{I2, I3, I4, I6, I7, I10, I11, I12, I13, I15, I16} }
+func Invariants() []Invariant {
+	return []Invariant{I2, I3, I4, I6, I7, I10, I11, I12, I13, I15, I16, I17}
+}
 
 // Violation is a revision at which an invariant was broken.
 type Violation struct {

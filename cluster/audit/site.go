@@ -19,8 +19,11 @@ type site struct {
 	claims   map[claimKey]string
 	members  map[release.NodeID]member
 	verdicts map[release.ID]string
-	results  map[string]result
-	history  map[release.Epoch]active
+
+	confirmed, baked release.Epoch // the last ones, 0 for none
+
+	results map[string]result
+	history map[release.Epoch]active
 
 	flips   map[string]int64  // flip ids, and the revisions at which they flipped
 	carried map[string]int64  // requests with their kinds that were carried out
@@ -89,6 +92,12 @@ func (s *site) apply(st *step) {
 	if st.policy != nil {
 		s.policy = st.policy.now
 	}
+	if st.confirmed != nil {
+		s.confirmed = valueOf(st.confirmed.now)
+	}
+	if st.baked != nil {
+		s.baked = valueOf(st.baked.now)
+	}
 	for _, c := range st.claims {
 		if c.says == "" {
 			delete(s.claims, c.at)
@@ -119,6 +128,14 @@ func set[K comparable, V any](m map[K]V, k K, v *V) {
 		return
 	}
 	m[k] = *v
+}
+
+// valueOf is what v points to, nothing for nil.
+func valueOf[T any](v *T) (value T) {
+	if v != nil {
+		value = *v
+	}
+	return value
 }
 
 // epochOf reads the name of a history key, 0 for none.

@@ -47,6 +47,8 @@ type step struct {
 	policy  *change[policy]
 	roster  bool // it was written
 
+	confirmed, baked *change[release.Epoch]
+
 	claims   []claimChange
 	members  []named[member]
 	verdicts []named[string]
@@ -73,6 +75,11 @@ func (st *step) take(rest string, ch cluster.Change, report *Report, site releas
 		st.freeze, err = changeOf[freeze](ch)
 	case "config":
 		st.policy, err = changeOf[policy](ch)
+	case "confirmed":
+		st.confirmed, err = changeOf[release.Epoch](ch)
+	case "baked":
+		st.baked, err = changeOf[release.Epoch](ch)
+		st.rule(ch)
 	case "roster":
 		st.roster = !ch.Deleted
 		st.rule(ch)

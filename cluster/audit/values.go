@@ -36,6 +36,8 @@ type active struct {
 	Request    string        `json:"request"`
 	At         time.Time     `json:"at"`
 	ActivateAt *time.Time    `json:"activate_at"`
+	ConfirmBy  *time.Time    `json:"confirm_by"`
+	Bake       *struct{}     `json:"bake"`
 	Leader     int64         `json:"leader"`
 	Override   names         `json:"override"`
 	Quorum     struct {
