@@ -53,7 +53,7 @@ func baked(v *cluster.View, now time.Time) action {
 // badText says what is bad, and on which nodes, in one line: it becomes the verdict.
 func badText(v *cluster.View, t cluster.Tasted) string {
 	named := t.Bad[:min(len(t.Bad), maxNamed)]
-	return fmt.Sprintf("bad on %d of %d nodes", len(t.Bad), t.Of) +
+	return fmt.Sprintf("rejected by %d of %d nodes", len(t.Bad), t.Of) +
 		each(named, len(t.Bad), func(n release.NodeID) string { return v.Status[n].Bake.Bad })
 }
 

@@ -38,7 +38,7 @@ func TestDecide_bake(t *testing.T) {
 	}
 	const (
 		half    = time.Second * 30
-		reverts = "revert to 1 in 0 at 8 by 3/3: bad on 1 of 3 nodes (web-2: GET /healthz.txt: 500, want 200)"
+		reverts = "revert to 1 in 0 at 8 by 3/3: rejected by 1 of 3 nodes (web-2: GET /healthz.txt: 500, want 200)"
 	)
 	for name, c := range map[string]struct {
 		given change
@@ -53,7 +53,7 @@ func TestDecide_bake(t *testing.T) {
 		"a leader sees it later":         {all(baking(-time.Hour, "0"), bad("web-2")), reverts},
 		"one may be bad":                 {all(baking(half, "1"), bad("web-2")), "wait 30s"},
 		"one may be bad, and it is over": {all(baking(0, "1"), bad("web-2")), "end bake of 2 at 7"},
-		"one may be bad, and two are":    {all(baking(half, "1"), bad("web-2", "web-3")), "revert to 1 in 0 at 8 by 3/3: bad on 2 of 3 nodes (web-2: GET /healthz.txt: 500, want 200; web-3: GET /healthz.txt: 500, want 200)"},
+		"one may be bad, and two are":    {all(baking(half, "1"), bad("web-2", "web-3")), "revert to 1 in 0 at 8 by 3/3: rejected by 2 of 3 nodes (web-2: GET /healthz.txt: 500, want 200; web-3: GET /healthz.txt: 500, want 200)"},
 		"a third may be bad":             {all(baking(half, "34%"), bad("web-2")), "wait 30s"},
 		"less than a third may be":       {all(baking(half, "33%"), bad("web-2")), reverts},
 		"the release before was bad":     {all(baking(half, "0"), tastes("web-2", 6, "bad")), "wait 30s"},
