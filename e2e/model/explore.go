@@ -61,9 +61,14 @@ type world struct {
 	// giveUp lets transactions be carried out after their sender has given up,
 	// lose lets answers be lost.
 	giveUp, lose bool
-	trims        bool // the leader trims the history
-	hand         bool // somebody removes releases by hand
-	large        bool // only in the larger setting
+	// copies lets a copy of a transaction be under way still when another one has
+	// been answered.
+	copies    bool
+	makesRoom bool // nodes give up claims to make room for what is active
+	tries     int8 // of a publisher; 0: one
+	trims     bool // the leader trims the history
+	hand      bool // somebody removes releases by hand
+	large     bool // only in the larger setting
 	// stores have an object store, a publisher and so many who sweep.
 	stores, publishes bool
 	sweepers          int
@@ -266,6 +271,11 @@ func (x *explorer) land(s state, who actor) {
 		after := gone
 		after.etcd = next
 		x.answer(after, who, t, true, t.txn.Name+" commits", bad)
+		if x.w.copies && who != late && gone.flights[late].txn == 0 {
+			after = gone
+			after.etcd, after.flights[late] = next, flight{txn: f.txn, landed: true}
+			x.answer(after, who, t, true, t.txn.Name+" commits, and an earlier copy is under way still", bad)
+		}
 		if x.w.lose && !f.landed && who != late {
 			after = s
 			after.etcd, after.flights[who].landed = next, true

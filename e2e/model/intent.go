@@ -32,7 +32,7 @@ func (t *intent) name() {
 	for _, g := range t.txn.Guards {
 		shape := keyKind(g.Key) + " " + form(g)
 		seen[shape]++
-		if n := seen[shape]; n > 1 && !strings.HasPrefix(shape, "ready") && !strings.HasPrefix(shape, "live") {
+		if n := seen[shape]; n > 1 && t.kind == "Revert" { // the only one with two of a form that are no loop
 			shape = fmt.Sprintf("%s (%d)", shape, n)
 		}
 		t.ids = append(t.ids, guardID(t.kind+": "+shape))

@@ -54,7 +54,9 @@ func (x *explorer) wrongNode(w *verdicts, s *state, v *cluster.View, i int) {
 	if n.takesTraffic() {
 		w.must(n.holds(n.shows), "I1 a node shows what it has not verified")
 	}
-	if !n.up || !n.learnt {
+	// One that drains cannot take back a claim any more: it takes no traffic, and
+	// the leader does it.
+	if !n.up || !n.learnt || v.Members[selfOf(i, 0).Node].Value != cluster.MemberIn {
 		return
 	}
 	claims, _ := x.claims(v, i)
@@ -140,6 +142,8 @@ func forbidden(w *verdicts, t *intent, b *cluster.View, d cluster.Desired) {
 func judgeFlip(x *explorer, w *verdicts, s *state, t *intent, b, a *cluster.View) {
 	asked(w, t, b)
 	forbidden(w, t, b, b.Desired.Value)
+	was := x.view(t.saw).Rollout
+	w.must(!was.Exists() || b.Rollout.Mod == was.Mod, "I11 a rollout that has ended becomes active")
 	x.judgeNewActive(w, s, t, b, a)
 }
 
@@ -215,6 +219,7 @@ func judgeClaims(x *explorer, w *verdicts, s *state, t *intent, b, a *cluster.Vi
 		backed := t.kind != "Lower" || n.holds(was[k])
 		w.must(!lost || !(act || prev) || !backed, "I12 "+t.kind+" takes back what active or previous rest on")
 		counts := b.Rollout.Exists() && k == ro.Buffer && was[k] == number(ro.Release)
+		counts = counts && b.Rollout.Mod != x.view(t.saw).Rollout.Mod || counts && t.kind != "Lower"
 		w.must(!lost || !counts || !backed, "I12 "+t.kind+" takes back what a rollout rests on")
 	}
 	switch t.kind {

@@ -76,6 +76,7 @@ func (x *explorer) nodeActs(s *state, i int) {
 		return
 	}
 	x.fill(s, i, nv, claims, entered)
+	x.makeRoom(s, i, nv, claims)
 	a := number(nv.Active.Value.Release)
 	if (!entered && x.candidateHeld(n, nv) || entered && lacks(n, nv, claims)) && (a == 0 || n.disk[nv.Active.Value.Buffer] == a) {
 		x.sendOwn(s, who, "Enter", func() *intent {
@@ -116,6 +117,23 @@ func (x *explorer) claims(v *cluster.View, i int) (claims [3]int8, entered bool)
 func (x *explorer) candidateHeld(n *node, nv *cluster.NodeView) bool {
 	r := nv.Rollout.Value
 	return !nv.Rollout.Exists() || n.disk[r.Buffer] == number(r.Release)
+}
+
+// makeRoom gives up claims that are true, and for neither active nor previous: a
+// node that lacks what is active may need their room.
+func (x *explorer) makeRoom(s *state, i int, nv *cluster.NodeView, claims [3]int8) {
+	n := &s.nodes[i]
+	a := nv.Active.Value
+	if !x.w.makesRoom || n.holds(number(a.Release)) {
+		return
+	}
+	for k, r := range claims {
+		if r != 0 && k != a.Buffer && (a.Previous == nil || k != a.Previous.Buffer) {
+			x.sendOwn(s, node0+actor(i), "Lower", func() *intent {
+				return &intent{kind: "Lower", buffers: []int{k}, txn: cluster.Lower(selfOf(i, n.boot), nv, []int{k})}
+			})
+		}
+	}
 }
 
 // lacks: what active or previous rest on is held again, and not claimed.

@@ -1,6 +1,9 @@
 package main
 
-import "relman/cluster"
+import (
+	"relman/cluster"
+	"relman/release"
+)
 
 // What leaders and nodes decide on in most worlds.
 var (
@@ -38,7 +41,7 @@ func requestWorlds() []*world {
 			wishes: []wish{publish(operator0, "R1", 2)}, events: []event{election()}, only: rollouts,
 		},
 		{
-			name: "flip and abort", nodes: 1, giveUp: true,
+			name: "flip and abort", nodes: 1, giveUp: true, copies: true,
 			begin:  setting{nodes: 1, releases: 2}.begin,
 			wishes: []wish{publish(operator0, "R1", 2), abort(operator1, "R2")}, only: rollouts,
 		},
@@ -165,7 +168,7 @@ func onTrial(st *store, at int32) int32 {
 func nodeWorlds() []*world {
 	return []*world{
 		{
-			name: "rollouts that follow each other", nodes: 1, giveUp: true, lose: true,
+			name: "rollouts that follow each other", nodes: 1, copies: true,
 			begin:  setting{nodes: 1, releases: 4, previous: true, claims: map[int]uint64{2: 3}}.begin,
 			wishes: []wish{publish(operator0, "R1", 4), abort(operator0, "R2")}, only: rollouts,
 		},
@@ -182,10 +185,30 @@ func nodeWorlds() []*world {
 			events: []event{crash(0), start(0)}, only: with(nodes, []string{"StartRollout"}),
 		},
 		{
-			name: "a tree is damaged in a rollout", nodes: 1, lose: true,
+			name: "a tree is damaged in a rollout", nodes: 1, copies: true,
 			begin:  setting{nodes: 1, releases: 2}.begin,
 			wishes: []wish{publish(operator0, "R1", 2)},
 			events: []event{damage(0, 1), damage(0, 0)}, only: with(nodes, []string{"StartRollout", "Flip"}),
+		},
+		{
+			name: "a node makes room for what is active", nodes: 1,
+			begin:  setting{nodes: 1, releases: 3, previous: true, claims: map[int]uint64{2: 3}}.begin,
+			wishes: []wish{publish(operator0, "R1", 3)},
+			events: []event{damage(0, 1)}, only: []string{"Lower", "Flip"}, makesRoom: true,
+		},
+		{
+			name: "a node makes room, and a rollout starts", nodes: 2,
+			begin: setting{nodes: 2, releases: 3, previous: true, claims: map[int]uint64{2: 3}, more: func(st *store, at int32, s *state) int32 {
+				s.nodes[1].disk[2] = 0
+				return st.put(at, cluster.ClaimKey(www, 2, release.DefaultGroup, "n1"), cluster.NoClaim)
+			}}.begin,
+			wishes: []wish{publish(operator0, "R1", 3)},
+			events: []event{damage(0, 1)}, only: []string{"Lower", "StartRollout"}, makesRoom: true,
+		},
+		{
+			name: "a node drains while it repairs", nodes: 1,
+			begin:  setting{nodes: 1, releases: 2, previous: true}.begin,
+			events: []event{damage(0, 1)}, only: []string{"Lower", "Enter", "Drain", "Out", "Admit"},
 		},
 		{
 			name: "a tree is damaged and restored, and a rollback", nodes: 1, giveUp: true, lose: true,

@@ -20,6 +20,11 @@ func storeWorlds() []*world {
 			events: []event{markerEnds(), sweeperDies(0)},
 		},
 		{
+			name: "publish again and sweep", stores: true, publishes: true, sweepers: 1, giveUp: true, tries: 2,
+			begin:  setting{releases: 2, more: idle}.begin,
+			events: []event{markerEnds(), sweeperDies(0)},
+		},
+		{
 			name: "publish and two who sweep", stores: true, publishes: true, sweepers: 2,
 			begin:  setting{releases: 2, more: idle}.begin,
 			events: []event{markerEnds(), sweeperDies(0)},

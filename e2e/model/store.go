@@ -83,7 +83,7 @@ func (x *explorer) publisherActs(s *state) {
 	t := *s
 	switch p.step {
 	case toMark:
-		if p.tries < 2 {
+		if most := max(x.w.tries, 1); p.tries < most {
 			x.sendOne(s, publisher, "MarkUpload", 0, func() cluster.Txn { return cluster.MarkUpload(www, "R3", "host", noon) })
 		}
 	case toWait:
