@@ -14,7 +14,7 @@ BENCH         = $(GO) run ./e2e/bench -install
 BENCHTIME    ?= 200ms
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo dev test check lint fmt fuzz e2e e2e-sweep e2e-visitors e2e-canary e2e-servers e2e-nodes e2e-compose images up down bench bench-all clean race-note FORCE
+.PHONY: help build demo dev test check lint fmt fuzz e2e e2e-sweep e2e-visitors e2e-canary e2e-servers e2e-nodes e2e-compose model images up down bench bench-all clean race-note FORCE
 
 help: ## Show this help
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r t d; do printf '  %-12s %s\n' "$$t" "$$d"; done
@@ -30,7 +30,7 @@ dev: bin/relman ## Run a cluster of four nodes here until Ctrl-C
 test: race-note ## Run all tests
 	$(TEST) ./...
 
-check: lint test ## Lint, then run all tests
+check: lint test model ## Lint, run all tests, and explore the protocol
 
 lint: $(LINT) ## Run go vet and golangci-lint, which also checks the formatting
 	$(GO) vet ./... && $(GO) vet -tags failpoints ./failpoint/... && $(LINT) run
@@ -61,6 +61,9 @@ e2e-nodes: ## Test what nodes that die, flap or lag do to a flip
 
 e2e-compose: images ## Test the cluster of docker-compose.yml
 	$(GO) test -tags compose -run '^TestCompose$$' -count=1 -timeout 6m -v ./e2e
+
+model: ## Explore the protocol state by state, and delete each guard once
+	$(GO) run ./e2e/model $(MODELFLAGS)
 
 images: bin/relman bin/etcd bin/etcdctl ## Make the container images out of the project's own binaries
 	deploy/images.sh
