@@ -11,11 +11,13 @@ import (
 
 func ask(who actor, d cluster.Desired) wish {
 	d.By, d.At = "ops", noon
+	// What is taken back needs no release that is fit to be shown.
+	back := d.Mode == cluster.Abort || d.Mode == cluster.EndCanary
 	return wish{kind: "Request", who: who, decide: func(v *cluster.View) *cluster.Txn {
-		if v.Judged(d) != "" && !d.Overrides(cluster.OverrideVerdict) || v.Frozen(d) && !d.Overrides(cluster.OverrideFreeze) {
+		if v.Judged(d) != "" && !d.Overrides(cluster.OverrideVerdict) && !back || v.Frozen(d) && !d.Overrides(cluster.OverrideFreeze) {
 			return nil
 		}
-		if _, kept := v.Releases[d.Release]; !kept && d.Mode != cluster.Abort {
+		if _, kept := v.Releases[d.Release]; !kept && !back {
 			return nil
 		}
 		t := cluster.Request(v, d)

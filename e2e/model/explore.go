@@ -43,6 +43,7 @@ type state struct {
 	etcd    int32
 	flights [actors]flight
 	done    uint64 // what happens once and has happened
+	due     bool   // the time of what was scheduled has come
 	nodes   [2]node
 	sweep   sweep
 }
@@ -66,7 +67,6 @@ type world struct {
 	copies    bool
 	makesRoom bool // nodes give up claims to make room for what is active
 	tries     int8 // of a publisher; 0: one
-	trims     bool // the leader trims the history
 	hand      bool // somebody removes releases by hand
 	large     bool // only in the larger setting
 	// stores have an object store, a publisher and so many who sweep.

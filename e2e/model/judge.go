@@ -26,13 +26,14 @@ func (x *explorer) wrongState(s *state) []string {
 	a, ro := v.Active.Value, v.Rollout.Value
 	if v.Rollout.Exists() {
 		w.must(!v.Active.Exists() || ro.Buffer != a.Buffer, "I10 a rollout fills the active buffer")
+		w.must(a.Canary == nil || ro.Buffer != a.Canary.Buffer, "I10 a rollout fills the buffer of the canary")
 		w.must(a.Previous == nil || ro.Buffer != a.Previous.Buffer, "I10 a rollout fills the previous buffer")
 		_, ended := v.Results[ro.Request]
 		w.must(!ended, "I11 a rollout stands of a request that has ended")
 	}
 	if v.Desired.Exists() && !x.w.hand {
 		_, kept := v.Releases[v.Desired.Value.Release]
-		w.must(v.Done() || v.Desired.Value.Mode == cluster.Abort || kept, "I14 what is asked for is not registered")
+		w.must(v.Done() || takesBack(v.Desired.Value) || kept, "I14 what is asked for is not registered")
 	}
 	if v.Active.Exists() && !x.w.hand {
 		_, kept := v.Releases[a.Release]
@@ -110,7 +111,7 @@ func judges() map[string]judgement {
 	return map[string]judgement{
 		"Flip": judgeFlip, "Revert": judgeRevert, "StartRollout": judgeStart, "End": judgeEnd,
 		"Enter": judgeClaims, "ClaimReady": judgeClaims, "Retract": judgeClaims, "Lower": judgeClaims,
-		"Thaw": judgeThaw, "NoteTold": judgeTold, "RemoveNode": judgeRemove, "Approve": judgeApprove,
+		"Thaw": judgeThaw, "NoteTold": judgeTold, "NoteSkew": judgeSkew, "RemoveNode": judgeRemove, "Approve": judgeApprove,
 		"SetFreeze":  seen("freeze", func(v *cluster.View) any { return v.Freeze.Mod }),
 		"SetPolicy":  seen("policy", func(v *cluster.View) any { return v.Policy.Mod }),
 		"SetCordon":  seen("cordon", func(v *cluster.View) any { return v.Cordons["n0"].Mod }),
@@ -132,8 +133,11 @@ func asked(w *verdicts, t *intent, b *cluster.View) {
 
 func forbidden(w *verdicts, t *intent, b *cluster.View, d cluster.Desired) {
 	z := b.Freeze
-	allowed := d.Overrides(cluster.OverrideFreeze) && d.OverFreeze == z.Mod || d.Mode == cluster.Rollback && z.Value.AllowRollback
+	allowed := d.Overrides(cluster.OverrideFreeze) && d.OverFreeze == z.Mod || (d.Mode == cluster.Rollback || d.Mode == cluster.EndCanary) && z.Value.AllowRollback
 	w.must(!z.Exists() || allowed, "I6 "+t.kind+" while a freeze stands")
+	if takesBack(d) {
+		return
+	}
 	verdict, judged := b.Verdicts[t.release]
 	allowed = d.Overrides(cluster.OverrideVerdict) && d.OverVerdict == verdict
 	w.must(!judged || allowed, "I11 "+t.kind+" of a release that is judged")
@@ -158,16 +162,30 @@ func (x *explorer) judgeNewActive(w *verdicts, s *state, t *intent, b, a *cluste
 	next := a.Active.Value
 	w.must(next.Epoch == b.Active.Value.Epoch+1, "I3 an epoch is skipped or written twice")
 	p := next.Previous
-	w.must(!b.Active.Exists() || p != nil && p.Release == b.Active.Value.Release && p.Buffer == b.Active.Value.Buffer, "I3 previous is not what was active")
-	rec, kept := b.Releases[next.Release]
-	w.must(kept && rec.Create == x.view(t.saw).Releases[next.Release].Create, "I14 a release becomes active that is not registered")
-	r := b.Ready(next.Buffer, next.Release)
-	w.must(len(r.Late) == 0, "I2 a flip though a member does not hold the release")
-	w.must(len(r.Ready) > 0, "I2 a flip though nobody holds the release")
 	d := b.Desired.Value
 	if t.kind == "Revert" {
 		d = cluster.Desired{}
 	}
+	anew := cluster.Held{Release: next.Release, Buffer: next.Buffer}
+	switch before := b.Active.Value; d.Mode {
+	case cluster.TryOut, cluster.EndCanary:
+		w.must(next.Release == before.Release && sameHeld(p, before.Previous), "I3 a canary changes what is active")
+		w.must((next.Canary != nil) == (d.Mode == cluster.TryOut), "T13 a canary stands that was not asked for")
+		if d.Mode == cluster.EndCanary {
+			return
+		}
+		anew = cluster.Held{Release: next.Canary.Release, Buffer: next.Canary.Buffer}
+	default:
+		was := cluster.Held{Release: before.Release, Buffer: before.Buffer}
+		w.must(!b.Active.Exists() || pending(s, before) || p != nil && *p == was, "I3 previous is not what was active")
+		w.must(before.Canary == nil || d.Mode == cluster.Rollback || before.Canary.Release == next.Release, "T13 a flip ends a canary that nobody wanted to end")
+		w.must(next.Canary == nil, "T13 a canary stands that was not asked for")
+	}
+	rec, kept := b.Releases[anew.Release]
+	w.must(kept && rec.Create == x.view(t.saw).Releases[anew.Release].Create, "I14 a release becomes active that is not registered")
+	r := b.Ready(anew.Buffer, anew.Release)
+	w.must(len(r.Late) == 0, "I2 a flip though a member does not hold the release")
+	w.must(len(r.Ready) > 0, "I2 a flip though nobody holds the release")
 	bar, err := b.Bar(d)
 	w.must(err == nil && len(r.Ready) >= bar.Need, "I13 a flip with fewer nodes than the policy wants")
 	for _, n := range r.Ready {
@@ -179,10 +197,21 @@ func (x *explorer) judgeNewActive(w *verdicts, s *state, t *intent, b, a *cluste
 		if !n.takesTraffic() || !n.learnt { // one that finds itself damaged says so next
 			continue
 		}
-		w.must(n.holds(number(next.Release)), "I8 a node takes traffic and does not hold the new release")
+		w.must(n.holds(number(anew.Release)), "I8 a node takes traffic and does not hold the new release")
 		w.must(!b.Active.Exists() || n.holds(number(b.Active.Value.Release)), "I8 a node takes traffic and does not hold the old release")
+		kept := slices.ContainsFunc(append(next.Needed(), anew), func(h cluster.Held) bool { return number(h.Release) == n.shows })
+		behind := !b.Active.Exists() || n.epoch < int8(b.Active.Value.Epoch) && !pending(s, b.Active.Value)
+		w.must(kept || behind, "I8 a flip gives up what nodes show")
 	}
 }
+
+// pending: what is active was scheduled, and its time has not come.
+func pending(s *state, a cluster.Active) bool { return !s.due && a.Pending(noon) }
+
+func sameHeld(a, b *cluster.Held) bool { return a == b || a != nil && b != nil && *a == *b }
+
+// takesBack: a request that only undoes.
+func takesBack(d cluster.Desired) bool { return d.Mode == cluster.Abort || d.Mode == cluster.EndCanary }
 
 func judgeStart(x *explorer, w *verdicts, _ *state, t *intent, b, a *cluster.View) {
 	asked(w, t, b)
@@ -212,12 +241,12 @@ func judgeClaims(x *explorer, w *verdicts, s *state, t *intent, b, a *cluster.Vi
 	is, _ := x.claims(a, i)
 	ro := b.Rollout.Value
 	for k := range is {
-		act := b.Active.Exists() && k == b.Active.Value.Buffer && was[k] == number(b.Active.Value.Release)
-		p := b.Active.Value.Previous
-		prev := p != nil && k == p.Buffer && was[k] == number(p.Release)
+		needed := b.Active.Exists() && slices.ContainsFunc(b.Active.Value.Needed(), func(h cluster.Held) bool {
+			return k == h.Buffer && was[k] == number(h.Release)
+		})
 		lost := was[k] != 0 && is[k] != was[k]
 		backed := t.kind != "Lower" || n.holds(was[k])
-		w.must(!lost || !(act || prev) || !backed, "I12 "+t.kind+" takes back what active or previous rest on")
+		w.must(!lost || !needed || !backed, "I12 "+t.kind+" takes back what active, previous or a canary rests on")
 		counts := b.Rollout.Exists() && k == ro.Buffer && was[k] == number(ro.Release)
 		counts = counts && b.Rollout.Mod != x.view(t.saw).Rollout.Mod || counts && t.kind != "Lower"
 		w.must(!lost || !counts || !backed, "I12 "+t.kind+" takes back what a rollout rests on")
@@ -280,7 +309,7 @@ func judgeRequest(x *explorer, w *verdicts, _ *state, t *intent, b, a *cluster.V
 		return
 	}
 	_, kept := b.Releases[d.Release]
-	w.must(kept, ("T2 a release is asked for that is not registered"))
+	w.must(takesBack(d) || kept, ("T2 a release is asked for that is not registered"))
 	forbidden(w, t, b, d)
 }
 
@@ -319,4 +348,8 @@ func judgeRemove(x *explorer, w *verdicts, _ *state, t *intent, b, a *cluster.Vi
 	w.must(left == [3]int8{}, "T9 a node is removed and its claims stand")
 	w.must(b.Members["n1"].Value == x.view(t.saw).Members["n1"].Value, "T9 a node is removed that has become another member")
 	w.must(a.Roster.Value.V == b.Roster.Value.V+1, "T9 the roster does not count a change")
+}
+
+func judgeSkew(x *explorer, w *verdicts, s *state, t *intent, _, _ *cluster.View) {
+	w.must(!x.has(s.etcd, t.txn.Mark.Key), "the skew of an epoch is written again")
 }

@@ -46,9 +46,9 @@ func judgeForget(_ *explorer, w *verdicts, _ *state, t *intent, b, a *cluster.Vi
 		w.must(kept, "T17 what is gone is forgotten again")
 		w.must(!pinned, "T17 what is pinned is forgotten")
 	}
-	p := b.Active.Value.Previous
-	w.must(!slices.Contains(gone, b.Active.Value.Release), "T17 what is active is forgotten")
-	w.must(p == nil || !slices.Contains(gone, p.Release), "T17 what is previous is forgotten")
+	for _, h := range b.Active.Value.Needed() {
+		w.must(!slices.Contains(gone, h.Release), "T17 what is active, previous or a canary is forgotten")
+	}
 	w.must(!slices.Contains(gone, b.Desired.Value.Release), "T17 what is asked for is forgotten")
 	w.must(!slices.Contains(gone, b.Rollout.Value.Release), "T17 what is rolled out is forgotten")
 }

@@ -13,6 +13,9 @@ import (
 // allows may happen at any moment.
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
+// muchLater is when whatever was scheduled has come.
+var muchLater = noon.Add(time.Hour)
+
 func rel(n uint64) release.ID { return release.NewID(n, release.Sum([]byte(fmt.Sprint(n)))) }
 
 func electionKey(m actor) string { return cluster.ElectionPrefix + "/" + m.String() }
@@ -30,10 +33,15 @@ func (x *explorer) leader(s *state, m actor) {
 			silent |= 1 << i
 		}
 	}
-	txns := x.remember(madeKey{s.etcd, m, silent}, func() []*intent {
+	now, note := noon, silent
+	if s.due {
+		now, note = muchLater, silent|1<<8
+	}
+	txns := x.remember(madeKey{s.etcd, m, note}, func() []*intent {
 		v := x.view(s.etcd)
 		f := cluster.Fence{Key: key, Create: x.pair(s.etcd, key).Create}
-		return append(x.answerRequest(f, v), x.upkeep(f, v, silent)...)
+		all := append(x.answerRequest(f, v, now), notes(f, v)...)
+		return append(all, x.upkeep(f, v, silent)...)
 	})
 	for _, t := range txns {
 		if slices.Contains(x.w.only, x.store.all[t].kind) {
@@ -42,19 +50,30 @@ func (x *explorer) leader(s *state, m actor) {
 	}
 }
 
+// notes are what a leader may write that nothing rests on.
+func notes(f cluster.Fence, v *cluster.View) []*intent {
+	a := v.Active
+	if !a.Exists() {
+		return nil
+	}
+	all := []*intent{
+		{kind: "Tick", txn: cluster.Tick(f, noon)},
+		{kind: "TrimHistory", txn: cluster.TrimHistory(f, www, []string{cluster.HistoryKey(www, a.Value.Epoch)})},
+		{kind: "NoteSkew", txn: cluster.NoteSkew(f, v, cluster.Skew{Nodes: 2})},
+	}
+	if v.Told.Value < uint64(a.Value.Epoch) {
+		all = append(all, &intent{kind: "NoteTold", txn: cluster.NoteTold(f, v, a.Value.Epoch)})
+	}
+	return all
+}
+
 // answerRequest is what a leader may do about what was asked for.
-func (x *explorer) answerRequest(f cluster.Fence, v *cluster.View) (all []*intent) {
+func (x *explorer) answerRequest(f cluster.Fence, v *cluster.View, now time.Time) (all []*intent) {
 	if r := revert(f, v); r != nil {
 		all = append(all, r)
 	}
 	if v.Freeze.Exists() && !v.Freeze.Value.Until.IsZero() {
 		all = append(all, &intent{kind: "Thaw", txn: cluster.Thaw(f, v)})
-	}
-	if v.Active.Exists() && v.Told.Value < uint64(v.Active.Value.Epoch) {
-		all = append(all, &intent{kind: "NoteTold", txn: cluster.NoteTold(f, v, v.Active.Value.Epoch)})
-	}
-	if old := cluster.HistoryKey(www, v.Active.Value.Epoch); v.Done() && x.w.trims {
-		all = append(all, &intent{kind: "TrimHistory", txn: cluster.TrimHistory(f, www, []string{old})})
 	}
 	if v.Done() {
 		return all
@@ -75,14 +94,18 @@ func (x *explorer) answerRequest(f cluster.Fence, v *cluster.View) (all []*inten
 	switch {
 	case d.Mode == cluster.Abort:
 		return append(all, end(cluster.StateAborted))
-	case !registered || v.Judged(d) != "" || v.Frozen(d):
+	case v.Frozen(d) || wrongCanary(v):
+		return append(all, end(cluster.StateRefused))
+	case d.Mode == cluster.EndCanary:
+		return append(all, flip(f, v, cluster.Readiness{}, now))
+	case !registered || v.Judged(d) != "":
 		return append(all, end(cluster.StateRefused))
 	case v.Active.Exists() && v.Active.Value.Release == d.Release:
 		return append(all, end(cluster.StateActive))
 	case held && d.Hold:
 		return append(all, end(cluster.StateReady))
 	case held:
-		return append(all, flip(f, v, r))
+		return append(all, flip(f, v, r, now))
 	}
 	if ro := v.Rollout; ro.Exists() && ro.Value.Request == d.Request && ro.Value.Release == d.Release {
 		return append(all, end(cluster.StateFailed)) // when its time is over
@@ -91,19 +114,40 @@ func (x *explorer) answerRequest(f cluster.Fence, v *cluster.View) (all []*inten
 	if p := v.Active.Value.Previous; x.wrong == previousAgain && p != nil {
 		buffer = p.Buffer
 	}
+	if buffer < 0 {
+		return append(all, end(cluster.StateRefused))
+	}
 	ro := cluster.Rollout{Release: d.Release, Buffer: buffer, Flip: "F-" + string(d.Request), Started: noon, Deadline: noon, Request: d.Request}
 	return append(all, &intent{kind: "StartRollout", request: d.Request, release: d.Release, txn: cluster.StartRollout(f, v, ro)})
 }
 
-func flip(f cluster.Fence, v *cluster.View, r cluster.Readiness) *intent {
+// wrongCanary: what is asked for would end a canary unasked, or is about another.
+func wrongCanary(v *cluster.View) bool {
+	d, a := v.Desired.Value, v.Active.Value
+	switch d.Mode {
+	case cluster.TryOut:
+		return v.InTheWay(d) != nil || !v.Active.Exists() || v.OnTrial()
+	case cluster.Promote, cluster.EndCanary:
+		return a.Canary == nil || a.Canary.Release != d.Release
+	}
+	return v.InTheWay(d) != nil
+}
+
+func flip(f cluster.Fence, v *cluster.View, r cluster.Readiness, now time.Time) *intent {
 	d, old := v.Desired.Value, v.Active
 	a := cluster.Active{
 		Release: d.Release, Epoch: old.Value.Epoch + 1, Buffer: r.Buffer, Kind: d.Mode, Flip: "F-" + string(d.Request),
-		At: noon, Request: d.Request, Override: d.Override, ConfirmBy: d.ConfirmTime(noon),
+		At: now, Request: d.Request, Override: d.Override, ConfirmBy: d.ConfirmTime(now),
 		Quorum: cluster.Quorum{Members: v.Entered(), Claims: len(r.Ready)},
 	}
-	if old.Exists() {
-		a.Previous = &cluster.Held{Release: old.Value.Release, Buffer: old.Value.Buffer}
+	switch o := old.Value; d.Mode {
+	case cluster.TryOut:
+		a.Canary = &cluster.Canary{Release: d.Release, Buffer: r.Buffer, Audience: d.Canary, Since: a.Epoch}
+		a.Release, a.Buffer, a.Previous = o.Release, o.Buffer, o.Previous
+	case cluster.EndCanary:
+		a.Release, a.Buffer, a.Previous = o.Release, o.Buffer, o.Previous
+	default:
+		a = a.Schedule(old, d.ActivateTime(now))
 	}
 	return &intent{kind: "Flip", request: d.Request, release: d.Release, buffers: []int{r.Buffer}, txn: cluster.Flip(f, v, a)}
 }

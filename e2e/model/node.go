@@ -128,7 +128,8 @@ func (x *explorer) makeRoom(s *state, i int, nv *cluster.NodeView, claims [3]int
 		return
 	}
 	for k, r := range claims {
-		if r != 0 && k != a.Buffer && (a.Previous == nil || k != a.Previous.Buffer) {
+		needed := slices.ContainsFunc(a.Needed(), func(h cluster.Held) bool { return h.Buffer == k })
+		if r != 0 && !needed {
 			x.sendOwn(s, node0+actor(i), "Lower", func() *intent {
 				return &intent{kind: "Lower", buffers: []int{k}, txn: cluster.Lower(selfOf(i, n.boot), nv, []int{k})}
 			})
@@ -142,11 +143,9 @@ func lacks(n *node, nv *cluster.NodeView, claims [3]int8) bool {
 	if !nv.Active.Exists() {
 		return false
 	}
-	lost := claims[a.Buffer] == 0 && n.disk[a.Buffer] == number(a.Release)
-	if p := a.Previous; p != nil {
-		lost = lost || claims[p.Buffer] == 0 && n.disk[p.Buffer] == number(p.Release)
-	}
-	return lost
+	return slices.ContainsFunc(a.Needed(), func(h cluster.Held) bool {
+		return claims[h.Buffer] == 0 && n.disk[h.Buffer] == number(h.Release)
+	})
 }
 
 func (x *explorer) sendOwn(s *state, who actor, kind string, decide func() *intent) {
@@ -162,10 +161,18 @@ func (x *explorer) sendOwn(s *state, who actor, kind string, decide func() *inte
 func (x *explorer) obey(s *state, i int, nv *cluster.NodeView) {
 	n := &s.nodes[i]
 	a := nv.Active.Value
-	if int8(a.Epoch) > n.epoch && n.holds(number(a.Release)) {
+	id, epoch := a.Release, a.Epoch
+	now := noon
+	if s.due {
+		now = muchLater
+	}
+	if old, before, waits := a.WaitsAt(now, release.Epoch(n.epoch)); waits && old != nil {
+		id, epoch = old.Release, before
+	}
+	if int8(epoch) > n.epoch && n.holds(number(id)) {
 		t := *s
-		t.nodes[i].epoch, t.nodes[i].shows = int8(a.Epoch), number(a.Release)
-		x.emit(t, fmt.Sprintf("n%d shows release %d of epoch %d", i, number(a.Release), a.Epoch))
+		t.nodes[i].epoch, t.nodes[i].shows = int8(epoch), number(id)
+		x.emit(t, fmt.Sprintf("n%d shows release %d of epoch %d", i, number(id), epoch))
 	}
 	_, entered := x.claims(x.view(s.etcd), i)
 	in := nv.Member.Value == cluster.MemberIn
@@ -177,7 +184,7 @@ func (x *explorer) obey(s *state, i int, nv *cluster.NodeView) {
 			t.etcd = x.put(t.etcd, cluster.StatusKey(selfOf(i, 0).Node, www), cluster.Status{State: cluster.NodeDraining, Drained: nv.Member.Mod})
 		}
 		x.emit(t, fmt.Sprintf("n%d is not ready any more, and says so", i))
-	case !n.ready && in && entered && n.learnt && n.epoch == int8(a.Epoch) && n.shows != 0:
+	case !n.ready && in && entered && n.learnt && n.epoch == int8(epoch) && n.shows != 0:
 		t := *s
 		t.nodes[i].ready, t.nodes[i].fenced = true, false
 		x.emit(t, fmt.Sprintf("n%d is ready", i))
@@ -215,9 +222,8 @@ func (x *explorer) fill(s *state, i int, nv *cluster.NodeView, claims [3]int8, e
 	n := &s.nodes[i]
 	want := map[int]int8{}
 	if a := nv.Active.Value; nv.Active.Exists() {
-		want[a.Buffer] = number(a.Release)
-		if p := a.Previous; p != nil {
-			want[p.Buffer] = number(p.Release)
+		for _, h := range a.Needed() {
+			want[h.Buffer] = number(h.Release)
 		}
 	}
 	if r := nv.Rollout.Value; nv.Rollout.Exists() {

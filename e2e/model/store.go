@@ -179,9 +179,9 @@ func (x *explorer) takeOver(s *state, i int, gc cluster.Entry[cluster.GC]) {
 func victims(v *cluster.View) (gone []release.ID) {
 	for id := range v.Releases {
 		_, pinned := v.Pins[id]
-		p := v.Active.Value.Previous
+		needed := slices.ContainsFunc(v.Active.Value.Needed(), func(h cluster.Held) bool { return h.Release == id })
 		held := slices.ContainsFunc(v.Claims, func(c cluster.Claim) bool { return c.Release == id })
-		if !pinned && !held && id != v.Active.Value.Release && (p == nil || p.Release != id) && id != v.Desired.Value.Release && id != v.Rollout.Value.Release {
+		if !pinned && !held && !needed && id != v.Desired.Value.Release && id != v.Rollout.Value.Release {
 			gone = append(gone, id)
 		}
 	}
