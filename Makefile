@@ -57,7 +57,7 @@ e2e-servers: ## Test nginx, Apache and Caddy with deploy/ through a hundred flip
 	RELMAN_FLIPS=$${RELMAN_FLIPS:-100} $(GO) test -run '^TestServers' -parallel 2 -count=1 -timeout 20m -v ./e2e
 
 e2e-nodes: ## Test what nodes that die, flap or lag do to a flip
-	RELMAN_LONG=1 $(GO) test -run '^(TestDeadNode|TestFlappingNode|TestThreeOfFourDead|TestDoctor|TestConfirmWithin|TestScheduledFlips)$$' -parallel 3 -count=1 -timeout 15m -v ./e2e
+	RELMAN_LONG=1 $(GO) test -run '^(TestDeadNode|TestFlappingNode|TestThreeOfFourDead|TestDoctor|TestConfirmWithin|TestScheduledFlips|TestBake)$$' -parallel 3 -count=1 -timeout 15m -v ./e2e
 
 e2e-compose: images ## Test the cluster of docker-compose.yml
 	$(GO) test -tags compose -run '^TestCompose$$' -count=1 -timeout 6m -v ./e2e
