@@ -17,6 +17,8 @@ const (
 	MaxClockError = 500 * time.Millisecond
 	// mostTicks are compared: what was slow under way a minute ago is forgotten.
 	mostTicks = 6
+	// leastTicks say that a clock is ahead.
+	leastTicks = 3
 )
 
 // Clock is what time it is by the leader's clock.
@@ -39,7 +41,7 @@ func Tick(f Fence, now time.Time) Txn {
 // arrives after it was sent: the difference of the two clocks at its arrival is the
 // error and the way, and the least of several has the least of the way in it. So one
 // tick proves that a clock is behind, and none that it is ahead: what was read when
-// the node began may be as old as a tick becomes. Two that came by say it well enough.
+// the node began may be old, and one may have been slow. The third says it well enough.
 type clockError struct {
 	mu     sync.Mutex // guards what follows
 	leader int64
@@ -81,7 +83,7 @@ func (c *clockError) estimate() time.Duration {
 		return 0
 	}
 	least := slices.Min(c.diffs)
-	if least.Abs() <= MaxClockError || least > 0 && len(c.diffs) < 2 {
+	if least.Abs() <= MaxClockError || least > 0 && len(c.diffs) < leastTicks {
 		return 0
 	}
 	return least

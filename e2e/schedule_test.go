@@ -72,7 +72,7 @@ func newScheduled(t *testing.T, off time.Duration) *scheduled {
 func (s *scheduled) listed(t *testing.T) {
 	t.Helper()
 	way := map[bool]string{true: "behind", false: "ahead"}[s.off < 0]
-	eventually(t, 30*time.Second, "the status lists the node", func() error {
+	eventually(t, 60*time.Second, "the status lists the node", func() error {
 		out := s.relman(t, "status").stdout
 		for line := range strings.Lines(out) {
 			if strings.Contains(line, "CLOCK WRONG") && strings.Contains(line, "n4 (") && strings.Contains(line, way) && !strings.Contains(line, "n1") {
