@@ -40,7 +40,10 @@ func lapsed(v *cluster.View, now time.Time) *revert {
 func goBack(v *cluster.View, now time.Time, why string) *revert {
 	bad := v.Active.Value
 	to := bad.Previous.Release
-	r, held := v.HeldBy(to)
+	// In its own buffer: a rollout of the same release may have filled another one,
+	// and goes on after this.
+	r := v.Ready(bad.Previous.Buffer, to)
+	held := v.Enough(r)
 	_, judged := v.Verdicts[to]
 	_, kept := v.Releases[to]
 	_, known := v.Releases[bad.Release]

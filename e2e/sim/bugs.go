@@ -11,6 +11,7 @@ import (
 // out when etcd evaluates a transaction. The program itself has none of them.
 type bug struct {
 	name string
+	rare bool // it takes more than some hundred runs to find
 	// drops says which guards are left out.
 	drops func(t cluster.Txn, g cluster.Guard) bool
 	// sees changes what a leader sees, changes the transaction that it makes of it.
@@ -21,7 +22,6 @@ type bug struct {
 
 	twice        bool // a flip is two transactions
 	hasty        bool // a node claims before it syncs
-	trusts       bool // a start believes every manifest
 	keeps        bool // a node fills a tree without taking its claim back
 	serves       bool // a node shows what it is still filling
 	obeys        bool // a node obeys an epoch that went back
@@ -48,14 +48,4 @@ func (b *bug) split(t cluster.Txn) (first, then []cluster.Op) {
 		}
 	}
 	return first, then
-}
-
-// of reports whether a transaction is a flip, and what it is called begins so.
-func of(t cluster.Txn, names ...string) bool {
-	for _, n := range names {
-		if strings.HasPrefix(t.Name, n) {
-			return true
-		}
-	}
-	return false
 }

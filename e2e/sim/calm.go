@@ -92,10 +92,9 @@ func (w *world) last() {
 	publish = func() {
 		tries++
 		w.publish(cluster.Desired{Mode: cluster.Publish}, func(got release.ID, r cluster.Result) {
-			// Publishers of the time before are still at work.
-			other := r.State == cluster.StateSuperseded || r.State == cluster.StateRefused && r.Error.Class != "" && r.Error.Class != cluster.ClassYanked
-			if other && tries < 5 && w.now-began < bound/2 {
-				publish()
+			// What publishers and operators have sent before may still come.
+			if (r.State == cluster.StateSuperseded || r.State == cluster.StateRefused) && tries < 5 && w.now-began < bound/2 {
+				w.after(2*time.Second, publish)
 				return
 			}
 			id, result = got, &r

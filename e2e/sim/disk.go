@@ -18,7 +18,7 @@ type tree struct {
 
 // disk is a node's disk. What was applied is remembered, durably.
 type disk struct {
-	trees   []tree
+	trees   []*tree
 	release release.ID
 	epoch   release.Epoch
 }
@@ -27,7 +27,7 @@ type disk struct {
 // same.
 func (d *disk) crash(w *world) {
 	for i := range d.trees {
-		t := &d.trees[i]
+		t := d.trees[i]
 		if t.content == t.synced {
 			continue
 		}
@@ -41,7 +41,18 @@ func (d *disk) crash(w *world) {
 }
 
 // wipe makes it a new disk.
-func (d *disk) wipe() { *d = disk{trees: make([]tree, len(d.trees))} }
+func (d *disk) wipe() {
+	n := len(d.trees)
+	*d = disk{}
+	d.grow(n)
+}
+
+// grow makes it at least n trees.
+func (d *disk) grow(n int) {
+	for len(d.trees) < n {
+		d.trees = append(d.trees, &tree{})
+	}
+}
 
 // sound reports whether a tree is, and will be after a crash, what it says.
 func (t *tree) sound() bool {
@@ -51,7 +62,7 @@ func (t *tree) sound() bool {
 // backs reports whether the disk backs a claim, but for what rots.
 func (d *disk) backs(id release.ID) bool {
 	for i := range d.trees {
-		if t := &d.trees[i]; t.manifest == id && (t.sound() || t.rotten) {
+		if t := d.trees[i]; t.manifest == id && (t.sound() || t.rotten) {
 			return true
 		}
 	}

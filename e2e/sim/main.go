@@ -82,7 +82,7 @@ func replay(seed uint64, name string) int {
 	var b *bug
 	for _, p := range planted() {
 		if p.name == name {
-			b = &p.bug
+			b = &p
 		}
 	}
 	if name != "" && b == nil {

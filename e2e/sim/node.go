@@ -53,6 +53,8 @@ type node struct {
 
 	claims   []release.ID
 	mods     []int64
+	turn     int64 // 0: a new one is to be taken
+	turns    int   // that this node has taken, in all of its starts
 	claiming bool
 	learned  bool
 	member   int64 // with which that goes
@@ -60,9 +62,9 @@ type node struct {
 	job    int // the newest one counts
 	busy   bool
 	firm   bool // it cannot be interrupted now
-	round  int  // since its last change of mind
 	slow   time.Duration
 	report string // that stands
+	stands int64  // its revision; -1: not known
 	told   bool   // a report is under way
 }
 
@@ -78,7 +80,7 @@ func newNode(w *world, i int) *node {
 	if i == 1 {
 		n.self.Group = "beta"
 	}
-	n.disk.trees = make([]tree, trees)
+	n.disk.grow(trees)
 	return n
 }
 
@@ -91,16 +93,17 @@ func (n *node) boot() {
 	n.session, n.alive, n.known, n.newest, n.seen, n.view = nil, false, map[string]known{}, 0, false, cluster.NodeView{}
 	n.asked, n.good = -1, 0
 	n.entered, n.drained, n.claims, n.mods, n.claiming, n.learned, n.member = false, 0, make([]release.ID, trees), nil, false, false, 0
+	n.turn = 0
 	n.busy, n.firm, n.report, n.told = false, false, "", false
 	n.job++
 	n.shown, n.epoch = "", 0
 	n.applied.release, n.applied.epoch = n.disk.release, n.disk.epoch
 	n.trees = make([]release.ID, len(n.disk.trees))
 	for i := range n.disk.trees {
-		t := &n.disk.trees[i]
+		t := n.disk.trees[i]
 		switch {
 		case t.manifest == "":
-		case t.content != t.manifest && !n.w.bug.trusts, t.rotten && n.w.odds(1, 2):
+		case t.content != t.manifest, t.rotten && n.w.odds(1, 2):
 			n.spoil(t.manifest)
 			*t = tree{content: torn, synced: torn}
 		default:
@@ -172,7 +175,7 @@ func (n *node) enlist(s *session) {
 			case o.err != nil || o.refused != nil:
 				s.end()
 			default:
-				n.alive, n.report = true, ""
+				n.alive, n.report, n.stands = true, "", -1
 				n.tellStatus()
 			}
 		})
@@ -259,7 +262,7 @@ func (n *node) read() {
 		}
 		n.newest = max(n.newest, rev)
 		if restored {
-			n.newest = rev
+			n.newest, n.entered, n.learned = rev, false, false
 		}
 		if changed {
 			n.see()
@@ -284,7 +287,7 @@ func (n *node) see() {
 	same := old.Active.Mod == n.view.Active.Mod && old.Rollout.Mod == n.view.Rollout.Mod && old.Member.Mod == n.view.Member.Mod
 	if !same && n.busy && !n.firm {
 		n.job++ // whatever it is about
-		n.busy, n.learned = false, n.learned && n.round == 0
+		n.busy = false
 	}
 	n.tellStatus()
 	n.work(0)
@@ -293,7 +296,7 @@ func (n *node) see() {
 // standing is what the next step rests on.
 func (n *node) standing() *nodeagent.Standing {
 	v := n.view
-	v.ClaimMods = n.mods
+	v.ClaimMods, v.Turn = n.mods, n.turn
 	return &nodeagent.Standing{
 		View: v, Group: n.self.Group, Trees: n.trees, Release: n.applied.release, Epoch: n.applied.epoch, Shown: n.shown,
 		Claims: n.claims, Claiming: n.claiming, Known: n.learned && n.member == v.Member.Mod,
@@ -352,34 +355,57 @@ func (n *node) status() cluster.Status {
 	return st
 }
 
-// tellStatus writes the status when it is another one than stands.
+// tellStatus writes the status when it is another one than stands, as cluster.Node
+// does: a copy that comes late is not to put an older one in its place.
 func (n *node) tellStatus() {
-	if !n.alive || n.told || !n.seen {
-		return
-	}
-	text := encode(n.status())
-	if text == n.report {
+	if !n.alive || n.told || !n.seen || encode(n.status()) == n.report {
 		return
 	}
 	n.told = true
-	s := n.session
+	s, key := n.session, cluster.StatusKey(n.self.Node, site)
+	again := func() {
+		n.after(n.w.between(20*time.Millisecond, time.Second), func() {
+			n.told = false
+			n.tellStatus()
+		})
+	}
+	if n.stands < 0 {
+		var p *pair
+		n.call(func() { p = n.w.etcd.pairs[key] }, func(answered bool) {
+			if answered {
+				n.stands = 0
+				if p != nil {
+					n.stands = p.Mod
+				}
+			}
+			again()
+		})
+		return
+	}
+	text := encode(n.status())
 	t := cluster.Txn{
-		Name:   "write the status of " + n.name,
-		Guards: []cluster.Guard{{Key: cluster.LiveKey(n.self.Node), Field: cluster.Value, Value: encode(n.self.Live), Class: cluster.ClassDuplicateNode}},
-		Ops:    []cluster.Op{{Key: cluster.StatusKey(n.self.Node, site), Value: text, Leased: true}},
+		Name: "write the status of " + n.name,
+		Guards: []cluster.Guard{
+			{Key: cluster.LiveKey(n.self.Node), Field: cluster.Value, Value: encode(n.self.Live), Class: cluster.ClassDuplicateNode},
+			{Key: key, Rev: n.stands, Class: cluster.ClassConflict},
+		},
+		Ops: []cluster.Op{{Key: key, Value: text, Leased: true}},
 	}
 	n.after(20*time.Millisecond, func() {
 		n.commit(t, s.id, func() bool { return !s.alive }, func(o outcome) {
-			n.told = false
 			switch {
 			case !s.alive:
+				n.told = false
+			case o.class() == cluster.ClassConflict:
+				n.stands = -1
+				again()
 			case o.err != nil || o.refused != nil:
+				n.told = false
 				s.end()
-				return
 			default:
-				n.report = text
+				n.report, n.stands, n.told = text, o.rev, false
+				n.tellStatus()
 			}
-			n.tellStatus()
 		})
 	})
 }

@@ -22,7 +22,11 @@ func (w *world) operate() {
 		if !answered || !v.Policy.Exists() {
 			return
 		}
-		p.after(w.between(0, 3*time.Second), func() { w.acts(p, v) })
+		p.after(w.between(0, 3*time.Second), func() {
+			if !w.quiet {
+				w.acts(p, v)
+			}
+		})
 	})
 }
 
@@ -145,7 +149,7 @@ func (w *world) tidies() {
 		p.commit(t, 0, nil, func(outcome) {})
 	}
 	for _, n := range w.nodes {
-		if n.up && n.seen && !n.obeys() && w.now-n.asked < fence {
+		if n.up && n.seen && !n.obeys() && v.Status[n.self.Node].State == cluster.NodeRefusing {
 			w.sum.Accepted++
 			w.say("%s: is told to accept the reset", n.name)
 			n.accept()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -14,7 +15,7 @@ func (n *node) work(pause time.Duration) {
 	if n.busy {
 		return
 	}
-	n.busy, n.round = true, 0
+	n.busy = true
 	n.job++
 	job := n.job
 	n.after(pause, func() {
@@ -39,6 +40,9 @@ func (n *node) step(job int) {
 	}
 	if n.w.bug.moves != nil {
 		m = n.w.bug.moves(n, m)
+	}
+	if m.Do != nodeagent.Rest {
+		n.w.say("%s: is to %s %s%v, trees %v", n.name, m.Do, m.Release, m.Claims, n.trees)
 	}
 	switch m.Do {
 	case nodeagent.Rest:
@@ -73,7 +77,7 @@ func (n *node) grow() {
 	}
 	for len(n.trees) < want {
 		n.trees = append(n.trees, "")
-		n.disk.trees = append(n.disk.trees, tree{})
+		n.disk.grow(len(n.trees))
 	}
 	for len(n.claims) < len(n.trees) {
 		n.claims = append(n.claims, "")
@@ -109,6 +113,10 @@ func (n *node) lowered(buffers []int) {
 
 // learn reads the node's own claims.
 func (n *node) learn(job int) {
+	if n.turn == 0 {
+		n.takeTurn(job)
+		return
+	}
 	member := n.view.Member.Mod
 	var claims []release.ID
 	mods := make([]int64, cluster.MaxBuffers)
@@ -132,26 +140,48 @@ func (n *node) learn(job int) {
 			n.claims, n.mods = make([]release.ID, max(len(claims), len(n.trees))), mods
 			copy(n.claims, claims)
 			n.claiming, n.learned, n.member = len(claims) > 0, true, member
+			n.entered = n.entered && n.claiming
 			n.w.check.learned(n, born)
 			n.step(job)
 		}
 	})
 }
 
-// write commits what writes the claims of some buffers.
-func (n *node) write(job int, t cluster.Txn, buffers []int, then func()) {
-	n.learned, n.round = false, 1 // until it is answered
+// takeTurn makes sure that nothing which it has sent before is carried out any more.
+func (n *node) takeTurn(job int) {
+	n.turns++
+	t := cluster.TakeTurn(n.self, site, fmt.Sprintf("%s.%d", n.name, n.turns))
 	n.commit(t, 0, func() bool { return n.job != job }, func(o outcome) {
 		switch {
 		case n.job != job:
-		case o.err != nil || o.refused != nil:
+		case o.err != nil:
 			n.fail(job)
 		default:
+			n.turn = o.rev
+			n.learn(job)
+		}
+	})
+}
+
+// write commits what writes the claims of some buffers.
+func (n *node) write(job int, t cluster.Txn, buffers []int, then func()) {
+	turn := n.turn
+	n.learned, n.turn = false, 0 // until it is answered
+	n.commit(t, 0, func() bool { return n.job != job }, func(o outcome) {
+		switch {
+		case n.job != job:
+		case o.err != nil || o.class() == cluster.ClassConflict:
+			n.fail(job)
+		case o.refused != nil:
+			n.turn = turn
+			n.fail(job)
+		default:
+			n.turn = turn
 			for _, k := range buffers {
 				n.mods[k] = o.rev
 			}
 			then()
-			n.learned, n.round = true, 0
+			n.learned = true
 			n.step(job)
 		}
 	})
@@ -199,7 +229,7 @@ func (n *node) place(job, i int, id release.ID) {
 		n.fail(job) // it has come to be needed
 		return
 	}
-	t := &n.disk.trees[i]
+	t := n.disk.trees[i]
 	n.firm = true
 	n.trees[i] = ""
 	t.manifest, t.content, t.rotten = "", torn, false
@@ -225,6 +255,10 @@ func (n *node) place(job, i int, id release.ID) {
 		}
 		n.busy = false
 		n.work(0)
+	}
+	if n.w.bug.serves {
+		n.trees[i] = id
+		n.swap()
 	}
 	moment(func() {
 		t.content = id
@@ -265,7 +299,7 @@ func (n *node) crash(why string) {
 // rot spoils some bytes of what the node holds. It is found out after a while.
 func (n *node) rot() {
 	i := n.w.rnd.IntN(len(n.trees))
-	t := &n.disk.trees[i]
+	t := n.disk.trees[i]
 	if !n.up || n.trees[i] == "" {
 		return
 	}
