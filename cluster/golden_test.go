@@ -55,6 +55,7 @@ func TestGolden_keys(t *testing.T) {
 		ClockKey:                           "/relman/v1/clock",
 		SkewKey("www", 7):                  "/relman/v1/sites/www/skew/0000000007",
 		StatusKey("n1", "www"):             "/relman/v1/nodes/n1/status/www",
+		TurnKey("n1", "www"):               "/relman/v1/nodes/n1/turn/www",
 		LoweredKey("n1", "www"):            "/relman/v1/nodes/n1/lowered/www",
 		UploadKey("www", "01R"):            "/relman/v1/uploads/www/01R",
 		PinKey("www", "000001-abc"):        "/relman/v1/sites/www/pins/000001-abc",

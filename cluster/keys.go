@@ -152,6 +152,11 @@ func StatusKey(n release.NodeID, s release.Site) string {
 	return nodesPrefix + string(n) + "/status/" + string(s)
 }
 
+// TurnKey holds the bare ULID of the node's turn: see TakeTurn.
+func TurnKey(n release.NodeID, s release.Site) string {
+	return nodesPrefix + string(n) + "/turn/" + string(s)
+}
+
 // LoweredKey holds Lowered: which claims of a site the node took back last.
 func LoweredKey(n release.NodeID, s release.Site) string {
 	return nodesPrefix + string(n) + "/lowered/" + string(s)

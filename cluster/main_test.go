@@ -183,6 +183,7 @@ func (w *world) nodeView() *NodeView {
 	for k := range 3 {
 		nv.ClaimMods = append(nv.ClaimMods, w.get(ClaimKey(w.site, k, "main", w.nodes[0].Node)).Mod)
 	}
+	nv.Turn = w.get(TurnKey(w.nodes[0].Node, w.site)).Mod
 	return nv
 }
 

@@ -37,6 +37,7 @@ type Node struct {
 	mu      sync.Mutex // guards reports and claims, never while something is written
 	reports map[release.Site]*report
 	claims  map[release.Site][]int64 // revisions of the own claims, as far as they are known
+	turns   map[release.Site]int64   // revisions of the own turns; none: a new one is to be taken
 	wake    chan struct{}            // holds one when there may be something to write
 }
 
@@ -51,7 +52,7 @@ func (c *Client) Node(self Self, live Live, join Join) *Node {
 	}
 	return &Node{
 		c: c, self: self, live: live, join: join, log: c.log.With("node", self.Node), now: time.Now,
-		reports: map[release.Site]*report{}, claims: map[release.Site][]int64{}, wake: make(chan struct{}, 1),
+		reports: map[release.Site]*report{}, claims: map[release.Site][]int64{}, turns: map[release.Site]int64{}, wake: make(chan struct{}, 1),
 	}
 }
 
@@ -231,11 +232,15 @@ func (n *Node) Release(ctx context.Context, site release.Site, id release.ID) (R
 }
 
 // Claims reads the node's own claims as they stand: one release per buffer, ""
-// for none. A node that has not entered the site has none. What Enter, Retract,
+// for none. A node that has not entered the site has none. What it has sent before
+// and does not know the outcome of is carried out by then, or never. What Enter, Retract,
 // Claim and Lower write after it is refused when a claim is another one than
 // was read or written last: after an error of theirs, the claims are to be read
 // again.
 func (n *Node) Claims(ctx context.Context, site release.Site) (held []release.ID, entered bool, err error) {
+	if err := n.ownTurn(ctx, site); err != nil {
+		return nil, false, err
+	}
 	var gets []clientv3.Op
 	for k := range MaxBuffers {
 		gets = append(gets, clientv3.OpGet(ClaimKey(site, k, n.self.Group, n.self.Node)))
@@ -298,12 +303,15 @@ func (n *Node) Lower(ctx context.Context, v NodeView, buffers []int) error {
 // notes their new revision. When the outcome is not known, neither are they.
 func (n *Node) claim(ctx context.Context, v NodeView, buffers []int, txn func(*NodeView) Txn) error {
 	n.mu.Lock()
-	v.ClaimMods = n.claims[v.Site]
+	v.ClaimMods, v.Turn = n.claims[v.Site], n.turns[v.Site]
 	delete(n.claims, v.Site)
 	n.mu.Unlock()
 	rev, err := n.c.Commit(ctx, txn(&v))
 	class := RefusedBy(err)
 	if err != nil && (class == "" || class == ClassConflict || errors.Is(err, ErrUnknown)) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.turns, v.Site)
 		return err // a claim is not, or may not be, as it was known
 	}
 	mods := make([]int64, MaxBuffers)

@@ -77,15 +77,26 @@ type Readiness struct {
 
 // Ready counts the claims of one buffer. A member that has not entered yet has
 // no claim and is in neither list: it cannot hold up a flip, and it enters with
-// the active release only.
+// the active release only. One that has entered while the nodes had fewer buffers
+// has no claim of a new one yet: it is late, where the compare of a flip would not
+// see it.
 func (v *View) Ready(buffer int, id release.ID) Readiness {
 	r := Readiness{Buffer: buffer}
+	claims := map[release.NodeID]bool{}
 	for _, c := range v.Claims {
-		switch {
-		case c.Buffer != buffer:
-		case c.Release == id:
+		if c.Buffer != buffer {
+			continue
+		}
+		claims[c.Node] = true
+		if c.Release == id {
 			r.Ready = append(r.Ready, c.Node)
-		default:
+		} else {
+			r.Late = append(r.Late, c.Node)
+		}
+	}
+	for _, c := range v.Claims {
+		if !claims[c.Node] {
+			claims[c.Node] = true
 			r.Late = append(r.Late, c.Node)
 		}
 	}
@@ -186,6 +197,8 @@ type NodeView struct {
 	// ClaimMods are the revisions of the node's own claims, by buffer, as it read
 	// or wrote them last; what is not in it is 0. Node fills it in.
 	ClaimMods []int64
+	// Turn is the revision of the node's turn, 0 for none. Node fills it in.
+	Turn int64
 }
 
 // claimMod is the revision of the node's own claim.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"relman/cluster"
+	"relman/release"
 )
 
 // TestDecide_trial: what is active on trial goes back when its time is over, and
@@ -35,7 +36,15 @@ func TestDecide_trial(t *testing.T) {
 		"frozen but for rollback": {all(trial(0), frozen(true)), reverts},
 		"somebody lost it":        {all(trial(0), node("web-3", "", rel(2), "")), "wait"},
 		"something was asked for": {all(trial(0), func(v *cluster.View) { delete(v.Results, "req-3") }), reverts},
-		"a node joins":            {all(trial(0), applicant("web-9")), reverts},
+		"its rollout is complete in another buffer": {all(trial(0), func(v *cluster.View) {
+			v.Rollout = entry(cluster.Rollout{Release: rel(1), Buffer: 0, Request: "req-1", Flip: "01FLIP"}, 70)
+			v.Active.Value.Previous.Buffer, v.Active.Value.Buffer = 1, 2
+			v.Claims = nil
+			for _, n := range []release.NodeID{"web-1", "web-2", "web-3"} {
+				v.Claims = append(v.Claims, claims(n, rel(1), rel(1), rel(2))...)
+			}
+		}), "revert to 1 in 1 at 8 by 3/3: not confirmed within 5s"},
+		"a node joins": {all(trial(0), applicant("web-9")), reverts},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := text(decide(siteView(c.given), now)); got != c.want {

@@ -378,7 +378,7 @@ var planted = []struct {
 		p.do(puts{cluster.ConfigKey(www): nil})
 		p.publishes(3, 2)
 	}},
-	{"the evidence is not what was there", I13, "active", "there were 7 claims, there were 2", func(p *past) {
+	{"the evidence is more than what was there", I13, "active", "there were 7 claims, there were 2", func(p *past) {
 		p.starts(3, 2)
 		p.prepares(3, 2, "n1", "n2")
 		p.do(flip(p.next(3, 2, 7)))
