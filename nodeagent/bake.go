@@ -46,7 +46,8 @@ type baking struct {
 	before  counts        // while the epoch before it was shown here
 }
 
-// counts are answers, and those among them that are bad.
+// counts are answers, and those among them that are bad: 404, and 5xx but for 503. By
+// that a node says that it cannot answer, as when it is cut off, whatever it shows.
 type counts struct{ all, missing, failed uint64 }
 
 // minus is never below none: an answer may be here before it is counted.
@@ -60,7 +61,7 @@ func (c counts) of(status int) counts {
 	if status == http.StatusNotFound {
 		c.missing++
 	}
-	if status >= http.StatusInternalServerError {
+	if status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable {
 		c.failed++
 	}
 	return c
@@ -71,7 +72,9 @@ func (t *traffic) counts() (c counts) {
 	for class := range t.requests {
 		c.all += t.requests[class].Load()
 	}
-	c.missing, c.failed = t.missing.Load(), t.requests[http.StatusInternalServerError/100].Load()
+	failed := t.requests[http.StatusInternalServerError/100].Load()
+	away := t.away.Load() // behind that: one that comes meanwhile is rather too much here
+	c.missing, c.failed = t.missing.Load(), failed-min(failed, away)
 	return c
 }
 
@@ -137,8 +140,9 @@ func (b *baker) bake(ctx context.Context, x baking) {
 	over := b.now.epoch != x.epoch
 	b.mu.Unlock()
 	for !over && ctx.Err() == nil {
+		before := b.shown(x)
 		bad, known := b.look(ctx, x)
-		if known && b.shown(x) {
+		if known && before && b.shown(x) {
 			b.say(ctx, cluster.BakeReport{Epoch: x.epoch, Good: bad == "", Bad: bad})
 			if bad != "" {
 				b.log.Warn("the release is bad here", "release", string(x.release), "epoch", uint64(x.epoch), "why", bad)

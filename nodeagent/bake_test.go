@@ -193,6 +193,20 @@ func TestExcess(t *testing.T) {
 	}
 }
 
+// TestTraffic_counts: what the server counts is what the baker counts of its own; that
+// a node cannot answer is no fault of what it shows.
+func TestTraffic_counts(t *testing.T) {
+	var served traffic
+	var own counts
+	for _, status := range []int{200, 304, 404, 404, 500, 503, 503, 503, 0} {
+		(&counted{traffic: &served, code: status}).end()
+		own = own.of(status)
+	}
+	if got, want := served.counts(), (counts{all: 9, missing: 2, failed: 1}); got != want || own != want {
+		t.Errorf("the server counts %+v, the baker %+v, want %+v", got, own, want)
+	}
+}
+
 // TestNode_bakeUnasked: a node whose server does not listen, as one that stops, says
 // nothing of the release.
 func TestNode_bakeUnasked(t *testing.T) {

@@ -15,6 +15,7 @@ type traffic struct {
 	bytes    atomic.Uint64    // of bodies
 	broken   atomic.Uint64    // requests for a file that is not as it was verified
 	missing  atomic.Uint64    // requests answered with 404
+	away     atomic.Uint64    // requests answered with 503
 }
 
 // counted counts a response. It hands files on as they come, so that the
@@ -61,8 +62,11 @@ func (c *counted) end() {
 		class = 2 // nothing was written: net/http answers 200
 	}
 	c.traffic.requests[class].Add(1)
-	if c.code == http.StatusNotFound {
+	switch c.code {
+	case http.StatusNotFound:
 		c.traffic.missing.Add(1)
+	case http.StatusServiceUnavailable:
+		c.traffic.away.Add(1)
 	}
 }
 
