@@ -40,7 +40,7 @@ func (x *explorer) leader(s *state, m actor) {
 	txns := x.remember(madeKey{s.etcd, m, note}, func() []*intent {
 		v := x.view(s.etcd)
 		f := cluster.Fence{Key: key, Create: x.pair(s.etcd, key).Create}
-		all := append(x.answerRequest(f, v, now), notes(f, v)...)
+		all := append(x.answerRequest(f, v, now), x.notes(s.etcd, f, v)...)
 		return append(all, x.upkeep(f, v, silent)...)
 	})
 	for _, t := range txns {
@@ -50,19 +50,23 @@ func (x *explorer) leader(s *state, m actor) {
 	}
 }
 
-// notes are what a leader may write that nothing rests on.
-func notes(f cluster.Fence, v *cluster.View) []*intent {
-	a := v.Active
-	if !a.Exists() {
-		return nil
+// notes are what a leader may write that nothing rests on, each once.
+func (x *explorer) notes(at int32, f cluster.Fence, v *cluster.View) (all []*intent) {
+	epoch := v.Active.Value.Epoch
+	if !x.has(at, cluster.ClockKey) {
+		all = append(all, &intent{kind: "Tick", txn: cluster.Tick(f, noon)})
 	}
-	all := []*intent{
-		{kind: "Tick", txn: cluster.Tick(f, noon)},
-		{kind: "TrimHistory", txn: cluster.TrimHistory(f, www, []string{cluster.HistoryKey(www, a.Value.Epoch)})},
-		{kind: "NoteSkew", txn: cluster.NoteSkew(f, v, cluster.Skew{Nodes: 2})},
+	if !v.Active.Exists() {
+		return all
 	}
-	if v.Told.Value < uint64(a.Value.Epoch) {
-		all = append(all, &intent{kind: "NoteTold", txn: cluster.NoteTold(f, v, a.Value.Epoch)})
+	if old := cluster.HistoryKey(www, epoch); x.has(at, old) {
+		all = append(all, &intent{kind: "TrimHistory", txn: cluster.TrimHistory(f, www, []string{old})})
+	}
+	if !x.has(at, cluster.SkewKey(www, epoch)) {
+		all = append(all, &intent{kind: "NoteSkew", txn: cluster.NoteSkew(f, v, cluster.Skew{Nodes: 2})})
+	}
+	if v.Told.Value < uint64(epoch) {
+		all = append(all, &intent{kind: "NoteTold", txn: cluster.NoteTold(f, v, epoch)})
 	}
 	return all
 }

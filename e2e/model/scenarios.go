@@ -27,6 +27,7 @@ func worlds() []*world {
 	all = append(all, nodeWorlds()...)
 	all = append(all, memberWorlds()...)
 	all = append(all, canaryWorlds()...)
+	all = append(all, largeWorlds()...)
 	all = append(all, operatorWorlds()...)
 	return append(all, storeWorlds()...)
 }
@@ -109,11 +110,14 @@ func requestWorlds() []*world {
 		},
 		{
 			name: "trial", nodes: 1, giveUp: true,
-			begin: trial(cluster.Policy{}),
-			wishes: []wish{
-				confirm(operator0), confirm(operator1), publish(operator0, "R1", 3), setPolicy(operator1, needsTwo),
-				judgeRelease(operator1, rel(1), cluster.Bad, ""), freeze(operator1, strict),
-			},
+			begin:  trial(cluster.Policy{}),
+			wishes: []wish{confirm(operator0), confirm(operator1), judgeRelease(operator1, rel(1), cluster.Bad, ""), freeze(operator1, strict)},
+			events: []event{election()}, only: []string{"Revert"},
+		},
+		{
+			name: "trial and a publisher", nodes: 1, giveUp: true,
+			begin:  trial(cluster.Policy{}),
+			wishes: []wish{confirm(operator0), publish(operator0, "R1", 3), setPolicy(operator1, needsTwo)},
 			events: []event{election()}, only: []string{"Revert", "Flip"},
 		},
 		{
@@ -265,7 +269,7 @@ func memberWorlds() []*world {
 			events: []event{cut(1), fence(1), silence(1)}, only: []string{"Drain", "Out"},
 		},
 		{
-			name: "a node is admitted in a rollout", nodes: 2, giveUp: true,
+			name: "a node is admitted in a rollout", nodes: 2,
 			begin:  setting{nodes: 1, releases: 2, more: newcomer}.begin,
 			wishes: []wish{publish(operator0, "R1", 2)}, events: []event{election()},
 			only: with(rollouts, []string{"Admit", "Enter"}),
@@ -327,9 +331,14 @@ func operatorWorlds() []*world {
 			events: []event{election()}, only: []string{"Thaw"},
 		},
 		{
-			name: "hooks and the history", nodes: 1, giveUp: true,
+			name: "hooks that are told", nodes: 1, giveUp: true,
 			begin:  setting{nodes: 1, releases: 2, claims: map[int]uint64{1: 2}}.begin,
-			wishes: []wish{publish(operator0, "R1", 2)}, events: []event{election()}, only: []string{"NoteTold", "Flip", "TrimHistory", "NoteSkew", "Tick"},
+			wishes: []wish{publish(operator0, "R1", 2)}, events: []event{election()}, only: []string{"NoteTold", "Flip"},
+		},
+		{
+			name: "what is noted and trimmed", nodes: 1, lose: true,
+			begin:  setting{nodes: 1, releases: 2, claims: map[int]uint64{1: 2}}.begin,
+			wishes: []wish{publish(operator0, "R1", 2)}, events: []event{election()}, only: []string{"Flip", "TrimHistory", "NoteSkew", "Tick"},
 		},
 	}
 }
