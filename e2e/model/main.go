@@ -17,7 +17,7 @@ func main() {
 	verbose := flag.Bool("v", false, "say how each mutation was found")
 	flag.Parse()
 	if s.large {
-		s.limit = 3_000_000
+		s.limit = 1_000_000
 	}
 	if !report(os.Stdout, s, *verbose) {
 		os.Exit(1)

@@ -52,7 +52,7 @@ func TestModel_misdeed(t *testing.T) {
 func TestModel_all(t *testing.T) {
 	made := map[string]bool{}
 	for _, w := range worlds() {
-		_, met := explore(w, newStore(), nil, nothing, false, 3_000)
+		_, met := explore(w, newStore(), nil, nothing, false, 1_000)
 		for id := range met {
 			kind, _, _ := strings.Cut(string(id), ":")
 			made[kind] = true
