@@ -138,7 +138,7 @@ func crash(i int) event {
 		if !n.up {
 			return false
 		}
-		n.up, n.ready, n.cut, n.learnt, n.fenced, n.free = false, false, false, false, false, 0
+		n.up, n.ready, n.cut, n.learnt, n.doubt, n.fenced, n.free = false, false, false, false, false, false, 0
 		who := node0 + actor(i)
 		if s.flights[late].txn == 0 {
 			s.flights[late] = s.flights[who]

@@ -293,9 +293,20 @@ func (x *explorer) land(s state, who actor) {
 	if x.w.giveUp && who != late && s.flights[late].txn == 0 {
 		after := gone
 		after.flights[late] = f
+		if who == node0 || who == node1 {
+			n := &after.nodes[who-node0]
+			if n.gaveUp == mostGivenUp {
+				return
+			}
+			n.doubt, n.gaveUp = true, n.gaveUp+1
+		}
 		x.answer(after, who, t, false, who.String()+" gives up on "+t.txn.Name, nil)
 	}
 }
+
+// mostGivenUp is how often a node gives up on a transaction: what follows from it
+// is written anew, so that there would be no end of states.
+const mostGivenUp = 2
 
 func (x *explorer) answer(s state, who actor, t *intent, ok bool, label string, bad []string) {
 	if who != late {

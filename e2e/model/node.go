@@ -14,6 +14,8 @@ type node struct {
 	up, cut bool    // runs; cannot reach etcd
 	fenced  bool    // knows that it could not for too long
 	learnt  bool    // knows that its claims are true
+	doubt   bool    // has sent what may yet be carried out
+	gaveUp  int8    // how often it has given up on a transaction
 	ready   bool    // takes traffic, as far as it is not fenced
 	boot    int8    // counts starts
 	shows   int8    // the release
@@ -149,7 +151,7 @@ func lacks(n *node, nv *cluster.NodeView, claims [3]int8) bool {
 }
 
 func (x *explorer) sendOwn(s *state, who actor, kind string, decide func() *intent) {
-	if !slices.Contains(x.w.only, kind) {
+	if !slices.Contains(x.w.only, kind) && kind != "Settle" {
 		return
 	}
 	t := decide()
@@ -194,13 +196,26 @@ func (x *explorer) obey(s *state, i int, nv *cluster.NodeView) {
 // learn lowers what the disk cannot back, the first act of a start.
 func (x *explorer) learn(s *state, i int, nv *cluster.NodeView, claims [3]int8) {
 	n := &s.nodes[i]
+	in := nv.Member.Value == cluster.MemberIn
+	if _, entered := x.claims(x.view(s.etcd), i); n.doubt && in && entered {
+		x.sendOwn(s, node0+actor(i), "Settle", func() *intent {
+			held := make([]release.ID, len(claims))
+			for k, r := range claims {
+				if r > 0 {
+					held[k] = rel(uint64(r))
+				}
+			}
+			return &intent{kind: "Settle", txn: cluster.Settle(selfOf(i, n.boot), nv, held)}
+		})
+		return
+	}
 	var untrue []int
 	for k, r := range claims {
 		if r != 0 && !n.holds(r) {
 			untrue = append(untrue, k)
 		}
 	}
-	if len(untrue) == 0 || nv.Member.Value != cluster.MemberIn {
+	if len(untrue) == 0 || !in {
 		t := *s
 		t.nodes[i].learnt = true
 		for k, r := range claims {
@@ -270,6 +285,8 @@ func nodeAnswered(s *state, t *intent, ok bool) {
 	switch {
 	case !ok:
 		n.learnt = false // a claim may be another than is known
+	case t.kind == "Settle":
+		n.doubt = false
 	case t.kind == "Retract" || t.kind == "Lower":
 		for _, k := range t.buffers {
 			n.free |= 1 << k

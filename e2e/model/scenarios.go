@@ -190,10 +190,16 @@ func nodeWorlds() []*world {
 			events: []event{crash(0), start(0)}, only: with(nodes, []string{"StartRollout"}),
 		},
 		{
-			name: "a tree is damaged in a rollout", nodes: 1, copies: true,
+			name: "a tree is damaged in a rollout", nodes: 1, giveUp: true, copies: true,
 			begin:  setting{nodes: 1, releases: 2}.begin,
 			wishes: []wish{publish(operator0, "R1", 2)},
 			events: []event{damage(0, 1), damage(0, 0)}, only: with(nodes, []string{"StartRollout", "Flip"}),
+		},
+		{
+			name: "a node settles what it does not know, and drains", nodes: 1, giveUp: true,
+			begin:  setting{nodes: 1, releases: 2}.begin,
+			wishes: []wish{publish(operator0, "R1", 2)},
+			events: []event{crash(0), start(0)}, only: []string{"StartRollout", "ClaimReady", "Drain"},
 		},
 		{
 			name: "a node makes room for what is active", nodes: 1,
