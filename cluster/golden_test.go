@@ -23,7 +23,7 @@ func TestGolden_keysAndValues(t *testing.T) {
 		"/relman/v1/sites/www/ready/2/main/N1":    "-",
 		"/relman/v1/sites/www/members/N1":         "in",
 		"/relman/v1/sites/www/seq":                "2",
-		"/relman/v1/sites/www/config":             `{"min":"50%","require_live":false,"prepare_deadline_s":600,"grace_s":60,"stragglers":"out","max_out":"20%","admission":"auto","fence_s":10,"buffers":3}`,
+		"/relman/v1/sites/www/config":             `{"min":"50%","require_live":false,"prepare_deadline_s":600,"grace_s":60,"stragglers":"out","max_out":"20%","admission":"auto","fence_s":10,"buffers":3,"bake":{"bake_s":0,"max_bad_nodes":"0","max_5xx":1,"max_404":0,"min_answers":100}}`,
 		"/relman/v1/sites/www/roster":             `{"v":1,"why":"site created"}`,
 		"/relman/v1/sites/www/desired":            `{"request":"01REQ2","mode":"publish","release":"` + r2 + `","by":"ci@example","at":"2026-11-22T19:58:00Z"}`,
 		"/relman/v1/sites/www/releases/" + r2:     `{"manifest":"` + m2 + `","files":3,"bytes":12,"created":"2026-11-22T19:58:00Z","by":"ci@example","request":"01REQ"}`,

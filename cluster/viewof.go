@@ -41,6 +41,9 @@ func NodeViewOf(site release.Site, self Self, revision int64, pairs []Pair) (Nod
 			v.ClaimMods[k] = kv.ModRevision
 		}
 	}
+	if kv := at[TurnKey(self.Node, site)]; kv != nil {
+		v.Turn = kv.ModRevision
+	}
 	return v, nil
 }
 

@@ -110,7 +110,7 @@ type judgement func(x *explorer, w *verdicts, s *state, t *intent, b, a *cluster
 func judges() map[string]judgement {
 	return map[string]judgement{
 		"Flip": judgeFlip, "Revert": judgeRevert, "StartRollout": judgeStart, "End": judgeEnd,
-		"Enter": judgeClaims, "ClaimReady": judgeClaims, "Retract": judgeClaims, "Lower": judgeClaims, "Settle": judgeClaims,
+		"Enter": judgeClaims, "ClaimReady": judgeClaims, "Retract": judgeClaims, "Lower": judgeClaims,
 		"Thaw": judgeThaw, "NoteTold": judgeTold, "NoteSkew": judgeSkew, "RemoveNode": judgeRemove, "Approve": judgeApprove,
 		"SetFreeze":  seen("freeze", func(v *cluster.View) any { return v.Freeze.Mod }),
 		"SetPolicy":  seen("policy", func(v *cluster.View) any { return v.Policy.Mod }),

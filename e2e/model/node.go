@@ -151,7 +151,7 @@ func lacks(n *node, nv *cluster.NodeView, claims [3]int8) bool {
 }
 
 func (x *explorer) sendOwn(s *state, who actor, kind string, decide func() *intent) {
-	if !slices.Contains(x.w.only, kind) && kind != "Settle" {
+	if !slices.Contains(x.w.only, kind) && kind != "TakeTurn" {
 		return
 	}
 	t := decide()
@@ -196,16 +196,9 @@ func (x *explorer) obey(s *state, i int, nv *cluster.NodeView) {
 // learn lowers what the disk cannot back, the first act of a start.
 func (x *explorer) learn(s *state, i int, nv *cluster.NodeView, claims [3]int8) {
 	n := &s.nodes[i]
-	in := nv.Member.Value == cluster.MemberIn
-	if _, entered := x.claims(x.view(s.etcd), i); n.doubt && in && entered {
-		x.sendOwn(s, node0+actor(i), "Settle", func() *intent {
-			held := make([]release.ID, len(claims))
-			for k, r := range claims {
-				if r > 0 {
-					held[k] = rel(uint64(r))
-				}
-			}
-			return &intent{kind: "Settle", txn: cluster.Settle(selfOf(i, n.boot), nv, held)}
+	if n.doubt {
+		x.sendOwn(s, node0+actor(i), "TakeTurn", func() *intent {
+			return &intent{kind: "TakeTurn", txn: cluster.TakeTurn(selfOf(i, n.boot), www, fmt.Sprint("T", n.gaveUp))}
 		})
 		return
 	}
@@ -215,7 +208,7 @@ func (x *explorer) learn(s *state, i int, nv *cluster.NodeView, claims [3]int8) 
 			untrue = append(untrue, k)
 		}
 	}
-	if len(untrue) == 0 || !in {
+	if len(untrue) == 0 || nv.Member.Value != cluster.MemberIn {
 		t := *s
 		t.nodes[i].learnt = true
 		for k, r := range claims {
@@ -285,7 +278,7 @@ func nodeAnswered(s *state, t *intent, ok bool) {
 	switch {
 	case !ok:
 		n.learnt = false // a claim may be another than is known
-	case t.kind == "Settle":
+	case t.kind == "TakeTurn":
 		n.doubt = false
 	case t.kind == "Retract" || t.kind == "Lower":
 		for _, k := range t.buffers {

@@ -196,7 +196,7 @@ func nodeWorlds() []*world {
 			events: []event{damage(0, 1), damage(0, 0)}, only: with(nodes, []string{"StartRollout", "Flip"}),
 		},
 		{
-			name: "a node settles what it does not know, and drains", nodes: 1, giveUp: true,
+			name: "a node does not know what became of it, and drains", nodes: 1, giveUp: true,
 			begin:  setting{nodes: 1, releases: 2}.begin,
 			wishes: []wish{publish(operator0, "R1", 2)},
 			events: []event{crash(0), start(0)}, only: []string{"StartRollout", "ClaimReady", "Drain"},
