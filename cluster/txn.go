@@ -406,7 +406,6 @@ func Retract(s Self, v *NodeView) Txn {
 			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
 			s.inGuard(v),
 			s.liveGuard(),
-			s.turnGuard(v),
 			s.claimGuard(v, r.Buffer),
 		},
 		Ops: []Op{s.claim(v.Site, r.Buffer, "")},
@@ -466,7 +465,6 @@ func Lower(s Self, v *NodeView, buffers []int) Txn {
 			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
 			s.inGuard(v),
 			s.liveGuard(),
-			s.turnGuard(v),
 		},
 	}
 	for _, k := range buffers {
