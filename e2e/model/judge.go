@@ -116,6 +116,7 @@ func judges() map[string]judgement {
 		"SetPolicy":  seen("policy", func(v *cluster.View) any { return v.Policy.Mod }),
 		"SetCordon":  seen("cordon", func(v *cluster.View) any { return v.Cordons["n0"].Mod }),
 		"Confirm":    seen("trial", func(v *cluster.View) any { return [2]int64{v.Active.Mod, v.Confirmed.Mod} }),
+		"EndBake":    seen("bake", func(v *cluster.View) any { return [2]int64{v.Active.Mod, v.Baked.Mod} }),
 		"SetVerdict": judgeVerdict,
 		"SetPin":     judgePin,
 		"CreateSite": judgeCreate, "MarkUpload": judgeMark, "Register": judgeRegister,
@@ -153,7 +154,7 @@ func judgeFlip(x *explorer, w *verdicts, s *state, t *intent, b, a *cluster.View
 
 func judgeRevert(x *explorer, w *verdicts, s *state, t *intent, b, a *cluster.View) {
 	forbidden(w, t, b, cluster.Desired{Mode: cluster.Rollback})
-	w.must(b.OnTrial(), "T7 what was confirmed goes back")
+	w.must(b.OnTrial() || b.Baking(), "T7 what was confirmed, or has baked, goes back")
 	x.judgeNewActive(w, s, t, b, a)
 }
 

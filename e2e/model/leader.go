@@ -76,6 +76,9 @@ func (x *explorer) answerRequest(f cluster.Fence, v *cluster.View, now time.Time
 	if r := revert(f, v); r != nil {
 		all = append(all, r)
 	}
+	if v.Baking() {
+		all = append(all, &intent{kind: "EndBake", txn: cluster.EndBake(f, v)})
+	}
 	if v.Freeze.Exists() && !v.Freeze.Value.Until.IsZero() {
 		all = append(all, &intent{kind: "Thaw", txn: cluster.Thaw(f, v)})
 	}
@@ -153,11 +156,14 @@ func flip(f cluster.Fence, v *cluster.View, r cluster.Readiness, now time.Time) 
 	default:
 		a = a.Schedule(old, d.ActivateTime(now))
 	}
+	if old.Value.Bake != nil && d.Mode != cluster.Rollback {
+		a.Bake = old.Value.Bake
+	}
 	return &intent{kind: "Flip", request: d.Request, release: d.Release, buffers: []int{r.Buffer}, txn: cluster.Flip(f, v, a)}
 }
 
 func revert(f cluster.Fence, v *cluster.View) *intent {
-	if !v.OnTrial() {
+	if !v.OnTrial() && !v.Baking() {
 		return nil
 	}
 	bad := v.Active.Value

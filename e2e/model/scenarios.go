@@ -115,6 +115,14 @@ func requestWorlds() []*world {
 			events: []event{election()}, only: []string{"Revert"},
 		},
 		{
+			name: "a bake", nodes: 1, giveUp: true,
+			begin: setting{nodes: 1, releases: 3, previous: true, claims: map[int]uint64{2: 3}, more: func(st *store, at int32, s *state) int32 {
+				return baking(st, at)
+			}}.begin,
+			wishes: []wish{publish(operator0, "R1", 3), confirm(operator1)},
+			events: []event{election()}, only: []string{"Revert", "EndBake", "Flip"},
+		},
+		{
 			name: "trial and a publisher", nodes: 1, giveUp: true,
 			begin:  trial(cluster.Policy{}),
 			wishes: []wish{confirm(operator0), publish(operator0, "R1", 3), setPolicy(operator1, needsTwo)},
@@ -165,6 +173,15 @@ func trial(p cluster.Policy) func(*store) state {
 func onTrial(st *store, at int32) int32 {
 	a := st.view(at).Active.Value
 	a.ConfirmBy = noon
+	at = st.put(at, cluster.ResultKey(www, a.Request), cluster.Result{State: cluster.StateActive, Release: a.Release, Epoch: a.Epoch, At: noon})
+	return st.put(at, cluster.ActiveKey(www), a)
+}
+
+// baking has what is active bake, and all after it.
+func baking(st *store, at int32) int32 {
+	v := st.view(at)
+	a := v.Active.Value
+	a.Bake = &cluster.Bake{Seconds: 5}
 	at = st.put(at, cluster.ResultKey(www, a.Request), cluster.Result{State: cluster.StateActive, Release: a.Release, Epoch: a.Epoch, At: noon})
 	return st.put(at, cluster.ActiveKey(www), a)
 }
@@ -288,6 +305,13 @@ func memberWorlds() []*world {
 				removeNode(operator1, "n1"), approve(operator0, "n1"),
 			},
 			events: []event{cut(1), silence(1), heal(1)}, only: []string{"Admit", "Enter"},
+		},
+		{
+			name: "a node enters, and its tree is damaged", nodes: 2, giveUp: true,
+			begin: setting{nodes: 1, releases: 1, more: func(st *store, at int32, s *state) int32 {
+				return st.put(newcomer(st, at, s), cluster.MemberKey(www, "n1"), string(cluster.MemberIn))
+			}}.begin,
+			events: []event{damage(1, 0)}, only: []string{"Enter", "Lower"},
 		},
 		{
 			name: "admission by approval", nodes: 2, giveUp: true,
