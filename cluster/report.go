@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"relman/release"
 )
 
@@ -23,6 +25,7 @@ type report struct {
 	want    Status
 	sent    Status // what stands under the session's lease
 	written bool   // sent is something
+	mod     int64  // revision of what stands; -1: not known
 	at      time.Time
 }
 
@@ -61,7 +64,7 @@ func (n *Node) Report(ctx context.Context, site release.Site, s Status) error {
 	n.mu.Lock()
 	r := n.reports[site]
 	if r == nil {
-		r = &report{}
+		r = &report{mod: -1}
 		n.reports[site] = r
 	}
 	r.want = s
@@ -77,7 +80,7 @@ func (n *Node) Report(ctx context.Context, site release.Site, s Status) error {
 func (n *Node) writeReports(ctx context.Context, s *session) error {
 	n.mu.Lock()
 	for _, r := range n.reports {
-		r.written = false
+		r.written, r.mod = false, -1
 	}
 	n.mu.Unlock()
 	timer := time.NewTimer(0)
@@ -91,6 +94,8 @@ func (n *Node) writeReports(ctx context.Context, s *session) error {
 		}
 		next, err := n.writeDue(ctx, s)
 		switch {
+		case RefusedBy(err) == ClassConflict: // another one stands than was known
+			next = time.Now().Add(stepEvery)
 		case errors.Is(err, errLeaseGone), errors.Is(err, ErrConflict):
 			return err
 		case err != nil:
@@ -111,6 +116,9 @@ func (n *Node) writeDue(ctx context.Context, s *session) (next time.Time, err er
 		Name:   "write the statuses of " + string(n.self.Node),
 		Guards: []Guard{valueIs(LiveKey(n.self.Node), encode(n.live), ClassDuplicateNode)},
 	}
+	if err := n.readReports(ctx); err != nil {
+		return next, err
+	}
 	sent := map[*report]Status{}
 	n.mu.Lock()
 	for site, r := range n.reports {
@@ -121,7 +129,12 @@ func (n *Node) writeDue(ctx context.Context, s *session) (next time.Time, err er
 			if next.IsZero() || at.Before(next) {
 				next = at
 			}
+		case r.mod < 0: // more than are read at once
+			next = now
 		default:
+			// A copy that comes late does not put an older status in its place: nobody
+			// would write the newer one again.
+			t.Guards = append(t.Guards, unchanged(StatusKey(n.self.Node, site), r.mod, ClassConflict))
 			t.Ops = append(t.Ops, put(StatusKey(n.self.Node, site), r.want).leased())
 			sent[r] = r.want
 		}
@@ -132,16 +145,49 @@ func (n *Node) writeDue(ctx context.Context, s *session) (next time.Time, err er
 	}
 	ctx, cancel := n.c.call(ctx)
 	defer cancel()
-	if _, err := n.c.commit(ctx, t, s.Lease()); err != nil {
-		return next, err
-	}
+	rev, err := n.c.commit(ctx, t, s.Lease())
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if err != nil {
+		for r := range sent {
+			r.mod = -1
+		}
+		return next, err
+	}
 	for r, status := range sent {
-		r.sent, r.written, r.at = status, true, now
+		r.sent, r.written, r.at, r.mod = status, true, now, rev
 	}
 	if len(t.Ops) == mostReports {
 		next = now
 	}
 	return next, nil
+}
+
+// readReports reads the revisions of the statuses that are not known.
+func (n *Node) readReports(ctx context.Context) error {
+	n.mu.Lock()
+	var sites []release.Site
+	for site, r := range n.reports {
+		if r.mod < 0 && len(sites) < mostReports {
+			sites = append(sites, site)
+		}
+	}
+	n.mu.Unlock()
+	if len(sites) == 0 {
+		return nil
+	}
+	var gets []clientv3.Op
+	for _, site := range sites {
+		gets = append(gets, clientv3.OpGet(StatusKey(n.self.Node, site)))
+	}
+	resp, err := n.c.read(ctx, "read the statuses of "+string(n.self.Node), gets...)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, site := range sites {
+		n.reports[site].mod = modOf(only(ranged(resp, i)))
+	}
+	return nil
 }

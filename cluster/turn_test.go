@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,5 +58,30 @@ func TestView_Ready_newBuffer(t *testing.T) {
 	v.Claims = append(v.Claims, Claim{Node: "in-1", Buffer: 3, Release: id(9)})
 	if r := v.Ready(3, id(9)); len(r.Late) > 0 || !v.Enough(r) {
 		t.Errorf("late %v", r.Late)
+	}
+}
+
+// TestNode_statusInItsPlace: a status is written in the place of the one that the
+// node knows; where another one stands, that is read first and then replaced.
+func TestNode_statusInItsPlace(t *testing.T) {
+	w := newWorld(t, dial(t))
+	n := w.newNode("n", "")
+	w.runs(n.Run)
+	key := StatusKey(n.self.Node, w.site)
+	for epoch := range release.Epoch(3) {
+		if err := n.Report(t.Context(), w.site, Status{State: NodeServing, Epoch: epoch + 1}); err != nil {
+			t.Fatal(err)
+		}
+		w.until("the status", key, func(p Pair) bool { return strings.Contains(p.Value, fmt.Sprintf(`"epoch":%d`, epoch+1)) })
+		n.mu.Lock()
+		known := n.reports[w.site].mod
+		n.mu.Unlock()
+		if at := w.get(key).Mod; known != at && known != -1 {
+			t.Errorf("it knows revision %d, %d stands", known, at)
+		}
+		w.put(key, encode(Status{State: NodeSyncing})) // as by a copy that comes late
+	}
+	if !n.Alive() {
+		t.Error("that costs it its session")
 	}
 }

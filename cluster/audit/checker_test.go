@@ -29,6 +29,11 @@ var sound = map[string]func(p *past){
 		ops[cluster.FreezeKey(www)] = cluster.Freeze{By: "op", AllowRollback: true, Reason: "again"}
 		p.do(ops)
 	},
+	"a node that enters between the count and the flip": func(p *past) {
+		p.starts(3, 2)
+		p.prepares(3, 2, "n1", "n2")
+		p.do(flip(p.next(3, 2, 1)))
+	},
 	"a flip that a freeze follows": func(p *past) {
 		p.starts(3, 2)
 		p.prepares(3, 2, "n1", "n2")
