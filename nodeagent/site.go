@@ -60,6 +60,7 @@ type site struct {
 	alarm     *time.Timer // looks whether it is time; nil until something was scheduled
 	refusing  error       // why etcd is not obeyed; nil: it is
 	entered   bool        // the node's claims are in etcd, and are what this boot found
+	forgotten bool        // etcd has gone back: what is known of the claims is not so any more
 	filling   *fill       // under way
 	heard     *heard
 	examining *buffer // nil for none
@@ -169,12 +170,16 @@ func (s *site) take(v cluster.NodeView) {
 		s.serveAs(v)
 	}
 	s.swap()
+	restored := v.Revision < old.Revision
+	if restored { // the claims are those of then
+		s.entered, s.forgotten = false, true
+	}
 	if old.Member.Mod != v.Member.Mod {
 		s.entered = false // whoever changed it may have taken the claims too
 	}
 	s.drains(old)
 	same := old.Active.Mod == v.Active.Mod && old.Rollout.Mod == v.Rollout.Mod && old.Member.Mod == v.Member.Mod
-	if !same && s.stopWork != nil {
+	if (!same || restored) && s.stopWork != nil {
 		s.stopWork(errNewView)
 	}
 }

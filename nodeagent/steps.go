@@ -20,6 +20,11 @@ func (s *site) learn(ctx context.Context, v cluster.NodeView) error {
 	}
 	s.claims, s.claiming = make([]release.ID, max(len(claims), len(s.disk.bufs))), claiming
 	copy(s.claims, claims)
+	if !claiming { // also where etcd was restored to before it entered
+		s.mu.Lock()
+		s.entered = false
+		s.mu.Unlock()
+	}
 	if lower := untrue(s.claims, s.holds); len(lower) > 0 {
 		s.log.Warn("claims are not true on this disk", "buffers", lower)
 		if err := s.lower(ctx, v, lower); err != nil {

@@ -46,6 +46,9 @@ func (s *site) begin(ctx context.Context) (cluster.NodeView, bool, context.Conte
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ctx, s.stopWork = context.WithCancelCause(ctx)
+	if s.forgotten {
+		s.forgotten, s.known = false, false
+	}
 	return s.view, s.seen, ctx
 }
 
