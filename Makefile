@@ -14,7 +14,7 @@ BENCH         = $(GO) run ./e2e/bench -install
 BENCHTIME    ?= 200ms
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo dev test check lint fmt fuzz e2e e2e-sweep e2e-visitors e2e-canary e2e-servers e2e-nodes e2e-compose model images up down bench bench-all clean race-note FORCE
+.PHONY: help build demo dev test check lint fmt fuzz e2e sim e2e-sweep e2e-visitors e2e-canary e2e-servers e2e-nodes e2e-compose model images up down bench bench-all clean race-note FORCE
 
 help: ## Show this help
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r t d; do printf '  %-12s %s\n' "$$t" "$$d"; done
@@ -43,6 +43,9 @@ fuzz: ## Run every fuzz test for FUZZTIME (10s)
 
 e2e: race-note ## Run the tests of whole clusters only, verbosely
 	$(TEST) -v ./e2e/...
+
+sim: ## Run SIMSEEDS (10000) seeds of the simulation and the planted mistakes; SEED=n [BUG=name] replays one
+	$(GO) run ./e2e/sim $(if $(SEED),-seed $(SEED) -bug "$(BUG)",-seeds $${SIMSEEDS:-10000})
 
 e2e-sweep: ## Test 300 publishes against sweeps that follow each other
 	RELMAN_SWEEP_ROUNDS=300 $(GO) test -run '^TestSweep_whilePublishing$$' -count=1 -timeout 20m -v ./e2e

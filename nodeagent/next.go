@@ -74,13 +74,11 @@ func (s *Standing) holds(id release.ID) bool { return id != "" && slices.Contain
 // program that looks at releases, and where nothing is suspect.
 func Next(s *Standing) Move {
 	v, in := s.View, s.View.Member.Value == cluster.MemberIn
-	if in {
-		if !s.Known {
-			return Move{Do: Learn}
-		}
-		if lower := untrue(s.Claims, s.holds); len(lower) > 0 {
-			return Move{Do: Lower, Buffers: lower}
-		}
+	if counts := in || v.Member.Value == cluster.MemberDrain; counts && !s.Known {
+		return Move{Do: Learn}
+	}
+	if lower := untrue(s.Claims, s.holds); in && len(lower) > 0 {
+		return Move{Do: Lower, Buffers: lower}
 	}
 	if id := s.missing(); id != "" {
 		return Move{Do: Fetch, Release: id}

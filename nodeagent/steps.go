@@ -25,7 +25,9 @@ func (s *site) learn(ctx context.Context, v cluster.NodeView) error {
 		s.entered = false
 		s.mu.Unlock()
 	}
-	if lower := untrue(s.claims, s.holds); len(lower) > 0 {
+	// Those of a node that drains go with it; until then what they stand for stays.
+	in := v.Member.Value == cluster.MemberIn
+	if lower := untrue(s.claims, s.holds); in && len(lower) > 0 {
 		s.log.Warn("claims are not true on this disk", "buffers", lower)
 		if err := s.lower(ctx, v, lower); err != nil {
 			return err

@@ -115,13 +115,14 @@ func (s *site) round(ctx context.Context, v cluster.NodeView) error {
 	}
 	s.report(ctx, v)
 	in := v.Member.Value == cluster.MemberIn
+	counts := in || v.Member.Value == cluster.MemberDrain
 	s.unclaim(v)
 	for _, step := range []struct {
 		do   func(context.Context, cluster.NodeView) error
 		when bool
 	}{
 		{s.examine, true}, // what is suspect is looked at
-		{s.learn, in},     // a claim that the disk cannot back goes first of all
+		{s.learn, counts}, // a claim that the disk cannot back goes first of all
 		{s.catchUp, true}, // then the active release is shown
 		{s.catchUpCanary, true},
 		{s.enter, in},    // then the node counts

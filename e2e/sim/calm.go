@@ -128,22 +128,11 @@ func (w *world) last() {
 	}
 }
 
-// endCanary has the operator end a canary, which would need the buffer, and let
-// trials pass.
+// endCanary waits until the operator has ended a canary, which would need the
+// buffer, and trials are over.
 func (w *world) endCanary() {
-	p := &proc{w: w, name: "operator"}
-	p.start()
-	settled := func() bool {
-		v := w.etcd.observe()
-		return v.Active.Value.Canary == nil && !v.OnTrial() && v.Done()
-	}
-	asked := false
 	w.await(3*time.Minute, func() bool {
 		v := w.etcd.observe()
-		if c := v.Active.Value.Canary; c != nil && !asked && v.Done() {
-			asked = true
-			w.ask(p, v, cluster.Desired{Request: w.request(), Mode: cluster.EndCanary, Release: c.Release, By: "op", At: w.clock()}, func(cluster.Result) { asked = false })
-		}
-		return settled()
+		return v.Active.Value.Canary == nil && !v.OnTrial() && v.Done()
 	})
 }

@@ -171,8 +171,10 @@ func (c *checker) claims() {
 				continue
 			}
 			all = false
-			// A node that is registered and takes its claims for read has no excuse.
-			excused := n.outcry[id] && !(c.registered(n) && n.standing().Known)
+			// A member that is registered and takes its claims for read has no excuse. One
+			// that drains cannot take a claim back: it is not ready, and they go with it.
+			in := n.view.Member.Value == cluster.MemberIn
+			excused := n.outcry[id] && !(in && c.registered(n) && n.standing().Known)
 			if !excused && !c.away[n] {
 				c.w.breaks("I5", "%s claims %s in buffer %d, and its disk does not hold it", n.name, id, k)
 			}

@@ -120,6 +120,9 @@ func (w *world) cutNode() {
 	w.sum.Cuts++
 	w.say("%s: is cut off", n.name)
 	n.cut = true
+	if n.session != nil && w.odds(1, 3) { // etcd was slow to begin with, and ends its lease at once
+		w.etcd.revoke(n.session.id, "a lease ends early")
+	}
 	w.after(w.between(2*time.Second, 60*time.Second), func() {
 		w.say("%s: is not cut off any more", n.name)
 		n.cut = false

@@ -148,6 +148,9 @@ func (w *world) tidies() {
 	for _, t := range txns {
 		p.commit(t, 0, nil, func(outcome) {})
 	}
+	if c := v.Active.Value.Canary; c != nil && v.Done() {
+		w.ask(p, v, cluster.Desired{Request: w.request(), Mode: cluster.EndCanary, Release: c.Release, By: "op", At: w.clock()}, func(cluster.Result) {})
+	}
 	for _, n := range w.nodes {
 		if n.up && n.seen && !n.obeys() && v.Status[n.self.Node].State == cluster.NodeRefusing {
 			w.sum.Accepted++

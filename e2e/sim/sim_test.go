@@ -9,7 +9,7 @@ import (
 // TestRuns: no run breaks anything, and the faults and the work meet.
 func TestRuns(t *testing.T) {
 	t.Parallel()
-	const seeds = 300
+	const seeds = 100
 	sum, bad := explore(0, seeds, runtime.GOMAXPROCS(0), nil)
 	for _, f := range bad {
 		t.Errorf("make sim SEED=%d: %s", f.seed, f.why)
@@ -29,7 +29,7 @@ func TestRuns(t *testing.T) {
 // TestReplay: a seed is always the same run, step by step.
 func TestReplay(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(20) {
+	for seed := range uint64(6) {
 		var first []string
 		for try := range 2 {
 			var lines []string
@@ -55,7 +55,7 @@ func TestReplay(t *testing.T) {
 // TestPlanted: the runs find what they are for. What is rare is left to make sim.
 func TestPlanted(t *testing.T) {
 	t.Parallel()
-	most := 1000
+	most := 400
 	all := planted()
 	for i := range all {
 		b := &all[i]
