@@ -51,7 +51,7 @@ func memberOf(p *pair) (e cluster.Entry[cluster.Member]) {
 }
 
 // observe is cluster.Client.Observe at the current revision. Nobody changes what it
-// returns. TestView compares it with the program's.
+// returns.
 func (e *etcd) observe() *cluster.View {
 	if e.view != nil {
 		return e.view
@@ -67,6 +67,7 @@ func (e *etcd) observe() *cluster.View {
 		Seq:       get[uint64](e, cluster.SeqKey(site)),
 		GC:        get[cluster.GC](e, cluster.GCKey),
 		Told:      get[uint64](e, cluster.ToldKey(site)),
+		Baked:     get[uint64](e, cluster.BakedKey(site)),
 		Confirmed: get[uint64](e, cluster.ConfirmedKey(site)),
 		Releases:  map[release.ID]cluster.Entry[cluster.ReleaseRecord]{},
 		Verdicts:  map[release.ID]string{},
