@@ -127,7 +127,7 @@ func (c *checker) flip(old, now cluster.Entry[cluster.Active], before map[string
 	if was, changed := before[cluster.FreezeKey(site)]; changed {
 		freeze = entry[cluster.Freeze](was) // a flip may freeze what it has flipped
 	}
-	if freeze.Exists() && !(back && freeze.Value.AllowRollback) && !slices.Contains(a.Override, cluster.OverrideFreeze) {
+	if freeze.Exists() && (!back || !freeze.Value.AllowRollback) && !slices.Contains(a.Override, cluster.OverrideFreeze) {
 		w.breaks("I6", "a %s to %s while the site is frozen", a.Kind, a.Release)
 	}
 	for _, h := range a.Needed()[:1] {
@@ -174,7 +174,8 @@ func (c *checker) claims() {
 			// A member that is registered and takes its claims for read has no excuse. One
 			// that drains cannot take a claim back: it is not ready, and they go with it.
 			in := n.view.Member.Value == cluster.MemberIn
-			excused := n.outcry[id] && !(in && c.registered(n) && n.standing().Known)
+			answers := in && c.registered(n) && n.standing().Known
+			excused := n.outcry[id] && !answers
 			if !excused && !c.away[n] {
 				c.w.breaks("I5", "%s claims %s in buffer %d, and its disk does not hold it", n.name, id, k)
 			}

@@ -65,7 +65,6 @@ type sweeper struct {
 	mod   int64 // of the sweep of another that it waits for
 	since time.Duration
 	until time.Duration // deletions may begin
-	view  *cluster.View
 }
 
 const (
@@ -258,7 +257,6 @@ type publisher struct {
 	gc      cluster.Entry[cluster.GC]
 	base    release.ID
 	ended   func(id release.ID, r cluster.Result) // nil: nobody waits
-	strict  bool                                  // nothing can kill it
 }
 
 func (w *world) request() cluster.RequestID {
