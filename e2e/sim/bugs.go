@@ -25,6 +25,7 @@ type bug struct {
 	keeps        bool // a node fills a tree without taking its claim back
 	serves       bool // a node shows what it is still filling
 	obeys        bool // a node obeys an epoch that went back
+	early        bool // etcd ends the lease of a node that is cut off at once
 	unfenced     bool // a node that is cut off stays ready
 	deaf         bool // a node never reads again what it watches
 	lateGC       bool // a publisher reads the sweep's state just before T1

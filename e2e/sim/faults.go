@@ -120,7 +120,7 @@ func (w *world) cutNode() {
 	w.sum.Cuts++
 	w.say("%s: is cut off", n.name)
 	n.cut = true
-	if n.session != nil && w.odds(1, 3) { // etcd was slow to begin with, and ends its lease at once
+	if w.odds(1, 3) && n.session != nil && w.bug.early {
 		w.etcd.revoke(n.session.id, "a lease ends early")
 	}
 	w.after(w.between(2*time.Second, 60*time.Second), func() {
