@@ -11,17 +11,15 @@ import (
 // which nothing is known any more, could be carried out when the disk does not hold
 // that any more: the claims that it compares are the same when no copy has come yet.
 // So a node takes a new turn at its start and after every outcome that it does not
-// know, before it reads its claims; and what claims compares the turn. What takes a
-// claim back does not have to: too late it only says less than is true, and the node
-// finds out when it reads its claims again.
+// know, before it reads its claims; and whatever writes claims compares the turn.
 
-// TakeTurn begins a new turn of a node: nothing is claimed any more by a transaction of
-// an earlier one. id is never the same twice.
+// TakeTurn begins a new turn of a node: no transaction of an earlier one commits any
+// more. id is never the same twice.
 func TakeTurn(s Self, site release.Site, id string) Txn {
 	return Txn{
 		Name: fmt.Sprintf("take a turn of %s on %s", s.Node, site),
 		Ops:  []Op{putBare(TurnKey(s.Node, site), id)},
-	}
+	}.markLast()
 }
 
 // turnGuard: the node has not begun another turn since.

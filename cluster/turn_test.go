@@ -31,8 +31,8 @@ func TestNode_turn(t *testing.T) {
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
 	v := *w.nodeView()
-	late = ClaimReady(w.nodes[0], &v)
-	if err := n.Claim(gone, v); err == nil {
+	late = Retract(w.nodes[0], &v)
+	if err := n.Retract(gone, v); err == nil {
 		t.Fatal("a call whose context has ended succeeds")
 	}
 	if _, _, err := n.Claims(ctx, w.site); err != nil {

@@ -406,6 +406,7 @@ func Retract(s Self, v *NodeView) Txn {
 			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
 			s.inGuard(v),
 			s.liveGuard(),
+			s.turnGuard(v),
 			s.claimGuard(v, r.Buffer),
 		},
 		Ops: []Op{s.claim(v.Site, r.Buffer, "")},
@@ -465,6 +466,7 @@ func Lower(s Self, v *NodeView, buffers []int) Txn {
 			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
 			s.inGuard(v),
 			s.liveGuard(),
+			s.turnGuard(v),
 		},
 	}
 	for _, k := range buffers {

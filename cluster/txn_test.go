@@ -233,6 +233,7 @@ var txnTests = []txnTest{
 			{"put out", func(w *world) { w.put(MemberKey(w.site, w.nodes[0].Node), "out") }, ClassNotMember},
 			{"put out and let in", func(w *world) { w.again(MemberKey(w.site, w.nodes[0].Node)) }, ClassNotMember},
 			{"another process has the node id", func(w *world) { w.put(LiveKey(w.nodes[0].Node), encode(Live{Boot: "01OTHER"})) }, ClassNotLive},
+			{"another turn", func(w *world) { w.put(TurnKey(w.nodes[0].Node, w.site), "01TURN") }, ClassConflict},
 			{"the claim was written since", func(w *world) { w.again(ClaimKey(w.site, 1, "main", w.nodes[0].Node)) }, ClassConflict},
 		},
 	},
@@ -431,6 +432,7 @@ var txnTests = []txnTest{
 			{"never entered with buffer 0", func(w *world) { w.del(ClaimKey(w.site, 0, "main", w.nodes[0].Node)) }, ClassConflict},
 			{"never entered with buffer 1", func(w *world) { w.del(ClaimKey(w.site, 1, "main", w.nodes[0].Node)) }, ClassConflict},
 			{"another process has the node id", func(w *world) { w.put(LiveKey(w.nodes[0].Node), encode(Live{Boot: "01OTHER"})) }, ClassNotLive},
+			{"another turn", func(w *world) { w.put(TurnKey(w.nodes[0].Node, w.site), "01TURN") }, ClassConflict},
 		},
 	},
 	{
