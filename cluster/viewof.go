@@ -21,8 +21,8 @@ func ViewOf(site release.Site, revision int64, pairs []Pair) (*View, error) {
 	return v, nil
 }
 
-// NodeViewOf is what a node would follow and know of its own claims if these
-// were all of relman's keys.
+// NodeViewOf is what a node would follow, and know of its own claims and turn, if
+// these were all of relman's keys.
 func NodeViewOf(site release.Site, self Self, revision int64, pairs []Pair) (NodeView, error) {
 	at := map[string]*mvccpb.KeyValue{}
 	for _, p := range pairs {

@@ -144,6 +144,14 @@ func (st *store) get(at int32, key string) string {
 	return ""
 }
 
+// mod is a key's revision, 0 when it does not exist.
+func (st *store) mod(at int32, key string) int64 {
+	if p := st.pair(at, key); p != nil {
+		return p.Mod
+	}
+	return 0
+}
+
 func (st *store) has(at int32, key string) bool { return st.pair(at, key) != nil }
 
 func (st *store) pair(at int32, key string) *cluster.Pair {

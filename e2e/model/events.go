@@ -154,7 +154,7 @@ func start(i int) event {
 		if n.up {
 			return false
 		}
-		n.up, n.boot = true, n.boot+1
+		n.up, n.boot, n.doubt = true, n.boot+1, true
 		for k := range n.disk {
 			n.disk[k] = max(n.disk[k], 0)
 		}

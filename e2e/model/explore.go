@@ -28,6 +28,11 @@ const (
 	actors
 )
 
+// operates: it is an operator. Of his transactions no copies come late: what he puts
+// up and somebody takes down again, a freeze say, leaves no trace by which a copy of
+// it could be refused. docs/design.md says so.
+func (a actor) operates() bool { return a == operator0 || a == operator1 }
+
 func (a actor) String() string {
 	return [...]string{"m0", "m1", "n0", "n1", "op0", "op1", "publisher", "sweeper0", "sweeper1", "late"}[a]
 }
@@ -62,6 +67,9 @@ type world struct {
 	// giveUp lets transactions be carried out after their sender has given up,
 	// lose lets answers be lost.
 	giveUp, lose bool
+	// mostGivenUp is how often a node gives up, at least once: it writes anew
+	// what it did not know, and there would be no end of states.
+	mostGivenUp int8
 	// copies lets a copy of a transaction be under way still when another one has
 	// been answered.
 	copies    bool
@@ -150,6 +158,7 @@ type explorer struct {
 	labels   []string
 	landings map[[2]int32]int32
 	met      map[guardID]bool
+	kinds    map[string]bool // of transactions
 
 	at          int32 // the state whose successors are emitted
 	transitions int
@@ -166,12 +175,13 @@ type result struct {
 	complete            bool
 	broken              []string
 	trace               []string // to the first violation
+	kinds               map[string]bool
 }
 
 func explore(w *world, st *store, without map[guardID]bool, wrong misdeed, all bool, limit int) (result, map[guardID]bool) {
 	x := &explorer{
 		store: st, w: w, without: without, wrong: wrong, all: all, limit: limit,
-		number: map[state]int32{}, landings: map[[2]int32]int32{}, met: map[guardID]bool{}, broken: map[string]int32{},
+		number: map[state]int32{}, landings: map[[2]int32]int32{}, met: map[guardID]bool{}, broken: map[string]int32{}, kinds: map[string]bool{},
 	}
 	x.at = -1
 	x.emit(w.begin(st), "in the beginning")
@@ -187,7 +197,7 @@ func explore(w *world, st *store, without map[guardID]bool, wrong misdeed, all b
 			break
 		}
 	}
-	r := result{world: w.name, states: len(x.queue), transitions: x.transitions, depth: x.depth, complete: next == len(x.queue)}
+	r := result{kinds: x.kinds, world: w.name, states: len(x.queue), transitions: x.transitions, depth: x.depth, complete: next == len(x.queue)}
 	for name := range x.broken {
 		r.broken = append(r.broken, name)
 	}
@@ -259,6 +269,7 @@ func (x *explorer) successors(s state) {
 func (x *explorer) land(s state, who actor) {
 	f := s.flights[who]
 	t := x.store.all[f.txn]
+	x.kinds[t.kind] = true
 	for _, id := range t.ids {
 		x.met[id] = true
 	}
@@ -271,7 +282,7 @@ func (x *explorer) land(s state, who actor) {
 		after := gone
 		after.etcd = next
 		x.answer(after, who, t, true, t.txn.Name+" commits", bad)
-		if x.w.copies && who != late && gone.flights[late].txn == 0 {
+		if x.w.copies && !who.operates() && who != late && gone.flights[late].txn == 0 {
 			after = gone
 			after.etcd, after.flights[late] = next, flight{txn: f.txn, landed: true}
 			x.answer(after, who, t, true, t.txn.Name+" commits, and an earlier copy is under way still", bad)
@@ -290,12 +301,12 @@ func (x *explorer) land(s state, who actor) {
 			x.answer(gone, who, t, false, why, nil)
 		}
 	}
-	if x.w.giveUp && who != late && s.flights[late].txn == 0 {
+	if x.w.giveUp && !(f.landed && who.operates()) && who != late && s.flights[late].txn == 0 {
 		after := gone
 		after.flights[late] = f
 		if who == node0 || who == node1 {
 			n := &after.nodes[who-node0]
-			if n.gaveUp == mostGivenUp {
+			if n.gaveUp >= max(x.w.mostGivenUp, 1) {
 				return
 			}
 			n.doubt, n.gaveUp = true, n.gaveUp+1
@@ -303,10 +314,6 @@ func (x *explorer) land(s state, who actor) {
 		x.answer(after, who, t, false, who.String()+" gives up on "+t.txn.Name, nil)
 	}
 }
-
-// mostGivenUp is how often a node gives up on a transaction: what follows from it
-// is written anew, so that there would be no end of states.
-const mostGivenUp = 2
 
 func (x *explorer) answer(s state, who actor, t *intent, ok bool, label string, bad []string) {
 	if who != late {

@@ -70,7 +70,8 @@ func (x *explorer) wrongNode(w *verdicts, s *state, v *cluster.View, i int) {
 func (x *explorer) judge(s *state, t *intent, next int32, again bool) []string {
 	var w verdicts
 	b, a := x.view(s.etcd), x.view(next)
-	w.must(!again || t.txn.Mark == nil, "I7 two copies of "+t.kind+" commit")
+	guarded := t.txn.Mark != nil && len(t.txn.Guards) > 0
+	w.must(!again || !guarded, "I7 two copies of "+t.kind+" commit")
 	if len(t.txn.Guards) > 0 && t.who <= manager1 {
 		w.must(x.stillLeads(s.etcd, t), "I4 a deposed leader writes ("+t.kind+")")
 	}
@@ -111,12 +112,11 @@ func judges() map[string]judgement {
 	return map[string]judgement{
 		"Flip": judgeFlip, "Revert": judgeRevert, "StartRollout": judgeStart, "End": judgeEnd,
 		"Enter": judgeClaims, "ClaimReady": judgeClaims, "Retract": judgeClaims, "Lower": judgeClaims,
-		"Thaw": judgeThaw, "NoteTold": judgeTold, "NoteSkew": judgeSkew, "RemoveNode": judgeRemove, "Approve": judgeApprove,
+		"Thaw": judgeThaw, "NoteTold": judgeTold, "NoteSkew": judgeSkew, "EndBake": judgeBaked, "RemoveNode": judgeRemove, "Approve": judgeApprove,
 		"SetFreeze":  seen("freeze", func(v *cluster.View) any { return v.Freeze.Mod }),
 		"SetPolicy":  seen("policy", func(v *cluster.View) any { return v.Policy.Mod }),
 		"SetCordon":  seen("cordon", func(v *cluster.View) any { return v.Cordons["n0"].Mod }),
 		"Confirm":    seen("trial", func(v *cluster.View) any { return [2]int64{v.Active.Mod, v.Confirmed.Mod} }),
-		"EndBake":    seen("bake", func(v *cluster.View) any { return [2]int64{v.Active.Mod, v.Baked.Mod} }),
 		"SetVerdict": judgeVerdict,
 		"SetPin":     judgePin,
 		"CreateSite": judgeCreate, "MarkUpload": judgeMark, "Register": judgeRegister,
@@ -154,7 +154,9 @@ func judgeFlip(x *explorer, w *verdicts, s *state, t *intent, b, a *cluster.View
 
 func judgeRevert(x *explorer, w *verdicts, s *state, t *intent, b, a *cluster.View) {
 	forbidden(w, t, b, cluster.Desired{Mode: cluster.Rollback})
-	w.must(b.OnTrial() || b.Baking(), "T7 what was confirmed, or has baked, goes back")
+	saw := x.view(t.saw)
+	w.must(!saw.OnTrial() || b.OnTrial(), "T7 what was confirmed goes back")
+	w.must(saw.OnTrial() || b.Baking(), "T7 what has baked goes back")
 	x.judgeNewActive(w, s, t, b, a)
 }
 
@@ -238,6 +240,8 @@ func judgeClaims(x *explorer, w *verdicts, s *state, t *intent, b, a *cluster.Vi
 	self := selfOf(i, t.boot)
 	w.must(b.Members[self.Node].Value == cluster.MemberIn, "N6 "+t.kind+" by a node that is not in")
 	w.must(b.Live[self.Node].Boot == self.Live.Boot, "N9 "+t.kind+" by a start of a node that has ended")
+	turn := cluster.TurnKey(self.Node, www)
+	w.must(x.mod(s.etcd, turn) == x.mod(t.saw, turn), "N3 "+t.kind+" of an earlier turn of a node")
 	was, had := x.claims(b, i)
 	is, _ := x.claims(a, i)
 	ro := b.Rollout.Value
@@ -353,4 +357,9 @@ func judgeRemove(x *explorer, w *verdicts, _ *state, t *intent, b, a *cluster.Vi
 
 func judgeSkew(x *explorer, w *verdicts, s *state, t *intent, _, _ *cluster.View) {
 	w.must(!x.has(s.etcd, t.txn.Mark.Key), "the skew of an epoch is written again")
+}
+
+func judgeBaked(x *explorer, w *verdicts, _ *state, t *intent, b, a *cluster.View) {
+	w.must(a.Baked.Value == uint64(b.Active.Value.Epoch), "T7 a bake ends of what is not active")
+	w.must(b.Baked.Mod == x.view(t.saw).Baked.Mod, "T7 a bake ends again")
 }

@@ -156,9 +156,6 @@ func flip(f cluster.Fence, v *cluster.View, r cluster.Readiness, now time.Time) 
 	default:
 		a = a.Schedule(old, d.ActivateTime(now))
 	}
-	if old.Value.Bake != nil && d.Mode != cluster.Rollback {
-		a.Bake = old.Value.Bake
-	}
 	return &intent{kind: "Flip", request: d.Request, release: d.Release, buffers: []int{r.Buffer}, txn: cluster.Flip(f, v, a)}
 }
 

@@ -21,6 +21,7 @@ const (
 	outWithoutFence
 	previousAgain
 	emptyIsReady
+	believeDoubtful
 	misdeeds
 )
 
@@ -28,6 +29,7 @@ func (m misdeed) String() string {
 	return [...]string{
 		"nothing", "claim before verifying", "drop before retracting", "out without waiting for the fence",
 		"fill the previous buffer", "take an empty range for ready",
+		"believe claims of which it does not know what is under way",
 	}[m]
 }
 

@@ -196,9 +196,11 @@ func (x *explorer) obey(s *state, i int, nv *cluster.NodeView) {
 // learn lowers what the disk cannot back, the first act of a start.
 func (x *explorer) learn(s *state, i int, nv *cluster.NodeView, claims [3]int8) {
 	n := &s.nodes[i]
-	if n.doubt {
+	in := nv.Member.Value == cluster.MemberIn
+	if n.doubt && in && x.wrong != believeDoubtful {
 		x.sendOwn(s, node0+actor(i), "TakeTurn", func() *intent {
-			return &intent{kind: "TakeTurn", txn: cluster.TakeTurn(selfOf(i, n.boot), www, fmt.Sprint("T", n.gaveUp))}
+			id := fmt.Sprintf("T%d-%d", n.boot, n.gaveUp)
+			return &intent{kind: "TakeTurn", txn: cluster.TakeTurn(selfOf(i, n.boot), www, id)}
 		})
 		return
 	}
@@ -208,7 +210,7 @@ func (x *explorer) learn(s *state, i int, nv *cluster.NodeView, claims [3]int8) 
 			untrue = append(untrue, k)
 		}
 	}
-	if len(untrue) == 0 || nv.Member.Value != cluster.MemberIn {
+	if len(untrue) == 0 || !in {
 		t := *s
 		t.nodes[i].learnt = true
 		for k, r := range claims {
