@@ -11,6 +11,7 @@ import (
 // out when etcd evaluates a transaction. The program itself has none of them.
 type bug struct {
 	name string
+	open bool // it is one of the program: it can be replayed, and is not hunted
 	rare bool // it takes more than some hundred runs to find
 	// drops says which guards are left out.
 	drops func(t cluster.Txn, g cluster.Guard) bool

@@ -18,6 +18,7 @@ const mostSeeds = 10000
 // is 1 when one was not found.
 func plant(workers int) (code int) {
 	all := planted()
+	all = slices.DeleteFunc(all, func(b bug) bool { return b.open })
 	fmt.Printf("\n%d planted mistakes:\n", len(all))
 	for i := range all {
 		f, tried := hunt(&all[i], workers)
@@ -72,7 +73,7 @@ func planted() []bug {
 		{name: "out without the fence wait", early: true, rare: true, sees: withoutFence},
 		// Not a mistake that is planted but one that is open: a node that hears of etcd
 		// again believes in its session until a renewal is answered, and is ready.
-		{name: "a lease that ends early (open)", early: true, rare: true},
+		{name: "a lease that ends early (open)", open: true, early: true, rare: true},
 		{name: "a cut-off node stays ready", unfenced: true},
 		{name: "content dropped before the claim", keeps: true},
 		{name: "shown before it is verified", serves: true},
