@@ -301,7 +301,7 @@ func (x *explorer) land(s state, who actor) {
 			x.answer(gone, who, t, false, why, nil)
 		}
 	}
-	if x.w.giveUp && !(f.landed && who.operates()) && who != late && s.flights[late].txn == 0 {
+	if x.w.giveUp && (!f.landed || !who.operates()) && who != late && s.flights[late].txn == 0 {
 		after := gone
 		after.flights[late] = f
 		if who == node0 || who == node1 {
