@@ -14,7 +14,7 @@ BENCH         = $(GO) run ./e2e/bench -install
 BENCHTIME    ?= 200ms
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo dev test check lint fmt fuzz e2e sim e2e-sweep e2e-visitors e2e-canary e2e-servers e2e-nodes e2e-compose model images up down bench bench-all clean race-note FORCE
+.PHONY: help build demo dev test check lint fmt fuzz e2e sim e2e-sweep e2e-visitors e2e-canary e2e-servers e2e-nodes e2e-faults e2e-compose model images up down bench bench-all clean race-note FORCE
 
 help: ## Show this help
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r t d; do printf '  %-12s %s\n' "$$t" "$$d"; done
@@ -61,6 +61,10 @@ e2e-servers: ## Test nginx, Apache and Caddy with deploy/ through a hundred flip
 
 e2e-nodes: ## Test what nodes that die, flap or lag do to a flip
 	RELMAN_LONG=1 $(GO) test -run '^(TestDeadNode|TestFlappingNode|TestThreeOfFourDead|TestDoctor|TestConfirmWithin|TestScheduledFlips|TestBake)$$' -parallel 3 -count=1 -timeout 15m -v ./e2e
+
+e2e-faults: ## Test real builds, and what is killed or broken between the build and the nodes
+	RELMAN_LONG=1 $(GO) test -run '^(TestRealSites|TestPublish_killed|TestPrefetch_killed|TestStoreFaults)$$' -parallel 3 -count=1 -timeout 15m $(TESTFLAGS) ./e2e
+	RELMAN_LONG=1 $(GO) test -run '^TestRun' -count=1 -timeout 15m ./e2e/bench
 
 e2e-compose: images ## Test the cluster of docker-compose.yml
 	$(GO) test -tags compose -run '^TestCompose$$' -count=1 -timeout 6m -v ./e2e

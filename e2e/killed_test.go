@@ -46,6 +46,7 @@ func largeBuild(t *testing.T, version int) string {
 // nothing that visitors see; the same command again completes, and sends again
 // at most the packs that were under way.
 func TestPublish_killed(t *testing.T) {
+	patient(t)
 	t.Parallel()
 	d := startDev(t, t.TempDir(), "--nodes", "2")
 	shown := largeBuild(t, 0)
@@ -113,6 +114,7 @@ func (d *dev) storedPacks(t testing.TB) (sum int64) {
 // for a release, holds up that release and nothing else; started again, it
 // completes, and both nodes show what was published.
 func TestPrefetch_killed(t *testing.T) {
+	patient(t)
 	t.Parallel()
 	l := newLab(t)
 	l.manager(t, "m1")

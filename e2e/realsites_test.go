@@ -9,6 +9,7 @@ import (
 // TestRealSites publishes real builds, rolls back, and compares every file of
 // every node with its input after each step.
 func TestRealSites(t *testing.T) {
+	patient(t)
 	docs, mkt := realSite(t, "docs.tar.zst", "docs-linux"), realSite(t, "mkt.tar.zst", "mkt")
 	d := startDev(t, roomyDir(t))
 	for _, v := range []string{"v1", "v2", "v3"} {

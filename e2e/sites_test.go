@@ -51,12 +51,12 @@ func roomyDir(t testing.TB) string {
 	return dir
 }
 
-// patient is for tests that mostly wait, for leases and fences to end: they are
-// left to `make e2e-nodes`.
+// patient is for tests that wait for long, for leases and fences to end, or do one
+// thing after the other very often: `make test` has no time for them.
 func patient(t *testing.T) {
 	t.Helper()
 	if os.Getenv("RELMAN_LONG") != "1" {
-		t.Skip("SKIPPED: `make e2e-nodes` runs it")
+		t.Skip("SKIPPED: `make e2e-nodes` or `make e2e-faults` runs it")
 	}
 }
 

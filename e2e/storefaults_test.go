@@ -177,6 +177,7 @@ func gone(_ *faulty, w http.ResponseWriter, r *http.Request) bool {
 // hold what is new, and that is right byte for byte. What passes does not show;
 // what stays is told, with the object and the nodes, and a retry completes.
 func TestStoreFaults(t *testing.T) {
+	patient(t)
 	t.Parallel()
 	f := &faulty{random: rand.New(rand.NewPCG(7, 7))}
 	l := newLabVia(t, func(addr string) string {

@@ -58,8 +58,8 @@ func TestVisitors(t *testing.T) {
 	}
 	for name, start := range map[string]func(testing.TB, *lab, []string) string{"dev front": devFront, "HAProxy": haproxy} {
 		t.Run(name, func(t *testing.T) {
-			if beside {
-				t.Parallel()
+			if beside && name == "HAProxy" {
+				t.Skip("SKIPPED: `make e2e-visitors` runs it")
 			}
 			l, nodes := visited(t)
 			base := start(t, l, nodes)

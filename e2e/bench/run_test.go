@@ -27,9 +27,18 @@ func goBuild(t *testing.T, args ...string) {
 	}
 }
 
+// long is for whole runs: `make test` has no time for them.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("RELMAN_LONG") != "1" {
+		t.Skip("SKIPPED: `make e2e-faults` runs it")
+	}
+}
+
 // TestRun measures a small site in all cells. Every prefetch is compared with
 // the build, so that it also shows that there is something to measure.
 func TestRun(t *testing.T) {
+	long(t)
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
 	goBuild(t, "-o", in("relman"), "relman/cmd/relman")

@@ -77,6 +77,7 @@ func TestServeReport_failures(t *testing.T) {
 // TestRunServe compares a node's server with nginx for a second each. Before that
 // every answer of both is compared with the build.
 func TestRunServe(t *testing.T) {
+	long(t)
 	for _, p := range []string{"nginx", "wrk"} {
 		if find(p) == "" {
 			if os.Getenv("RELMAN_NO_SKIP") == "1" {
