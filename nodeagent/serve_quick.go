@@ -26,7 +26,6 @@ func (s *Server) Quicken(to *http.Server, l net.Listener) net.Listener {
 			before(c, state)
 		}
 	}
-	to.RegisterOnShutdown(func() { q.stops.Store(true) })
 	return q
 }
 
@@ -36,8 +35,7 @@ type quickListener struct {
 	server *Server
 	idle   time.Duration // how long a connection may say nothing
 	header time.Duration // how long the head of a request may take
-	stops  atomic.Bool
-	closed atomic.Bool
+	closed atomic.Bool   // the server stops
 	second atomic.Pointer[second]
 }
 

@@ -142,7 +142,7 @@ const setEvery = time.Second
 // connection.
 func (c *quickConn) answer(q *quickRequest) (bool, error) {
 	now := time.Now()
-	last := q.last || c.l.stops.Load()
+	last := q.last || c.l.closed.Load()
 	if !c.compose(q, now, last) {
 		return false, nil
 	}
