@@ -69,7 +69,7 @@ func (s *finder) page(rule Redirect, r Request) (Outcome, bool) {
 		}
 		return Outcome{Status: rule.Status, File: file}, true
 	}
-	if rule.spread && !rule.Forced && strings.HasSuffix(file, ".html") && (r.Asset || looksLikeAsset(r.Path)) {
+	if rule.spread && !rule.Forced && strings.HasSuffix(file, ".html") && (r.Asset || LooksLikeAsset(r.Path)) {
 		return Outcome{}, false // "/* /index.html 200" is a way to write Policy.SPA
 	}
 	return Outcome{Status: http.StatusOK, File: file}, file != ""

@@ -309,6 +309,45 @@ func TestConformance_resolve(t *testing.T) {
 // TestConformance_headers: blocks (';' ends a line), a path, and the headers of
 // an answer that had Cache-Control: no-cache, Content-Type: text/html and
 // Vary: Cookie before.
+// TestMatch_longQuery: a query does not cost more than its first parameters.
+func TestMatch_longQuery(t *testing.T) {
+	r, problems := ParseRedirects([]byte("/a p=1 q=:q /x/:q\n"))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	never := func(string) bool { return false }
+	fill := strings.Repeat("p=1&", pairsAsked-1)
+	if got, ok := r.Match("/a", fill+"q=2", never); !ok || got.Location != "/x/2" {
+		t.Errorf("%+v, %v", got, ok)
+	}
+	if got, ok := r.Match("/a", fill+"p=1&q=2", never); ok {
+		t.Errorf("behind the last one that counts: %+v", got)
+	}
+}
+
+// TestHeaders_pin: a site sets cookies of its own, and takes away those of others but
+// not the visitor's pin.
+func TestHeaders_pin(t *testing.T) {
+	pin := "relman=3.x; Path=/"
+	for blocks, want := range map[string][]string{
+		"/a;  Set-Cookie: a=1":                    {pin, "a=1"},
+		"/a;  Set-Cookie: a=1;/*;  Set-Cookie: b": {pin, "a=1", "b"},
+		"/a;  ! Set-Cookie":                       {pin},
+		"/a;  ! Set-Cookie;  Set-Cookie: a=1":     {pin, "a=1"},
+	} {
+		h, problems := ParseHeaders([]byte(strings.ReplaceAll(blocks, ";", "\n")))
+		if len(problems) > 0 {
+			t.Errorf("%s: %v", blocks, problems)
+			continue
+		}
+		to := http.Header{"Set-Cookie": {pin, "other=1"}}
+		h.Apply("/a", to)
+		if got := to["Set-Cookie"]; !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", blocks, got, want)
+		}
+	}
+}
+
 func TestConformance_headers(t *testing.T) {
 	const rest = " Content-Type=text/html Vary=Cookie"
 	for _, c := range []struct{ blocks, path, want string }{

@@ -111,6 +111,10 @@ func (h *Headers) Apply(path string, to http.Header) {
 
 func (b *block) apply(to http.Header, set []uint64) {
 	for _, name := range b.detach {
+		if kept := servers(to[name], name); kept != nil {
+			to[name] = kept
+			continue
+		}
 		delete(to, name)
 	}
 	for i := range b.set {
@@ -122,6 +126,20 @@ func (b *block) apply(to http.Header, set []uint64) {
 	}
 }
 
+// servers are those values of a header that the server has set and a site cannot
+// take away: the cookie that pins the visitor.
+func servers(values []string, name string) (kept []string) {
+	if name != "Set-Cookie" {
+		return nil
+	}
+	for _, v := range values {
+		if cookie, _, _ := strings.Cut(v, "="); cookie == releaseCookie {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
+
 // merge is the value of a header that had another one, which came from no
 // block if this is the first.
 func (f *field) merge(old []string, first bool) []string {
@@ -129,6 +147,11 @@ func (f *field) merge(old []string, first bool) []string {
 	case "Content-Type": // it has one value; the last block is the one meant
 		return f.value
 	case "Vary": // caches would mix up answers without what the server says
+		first = false
+	case "Set-Cookie": // nor is the visitor's pin the site's to drop
+		if first {
+			old = servers(old, f.name)
+		}
 		first = false
 	}
 	switch {

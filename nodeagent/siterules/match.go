@@ -30,6 +30,8 @@ func (r *Redirects) Match(path, query string, shows func(path string) bool) (Red
 	m := search{redirects: r, path: path, query: query, best: len(r.rules)}
 	exact := place{path: unslash(path)}
 	m.chain(exact, shows)
+	query = mostPairs(query)
+	m.query = query
 	if r.asked[exact.path] {
 		for rest := query; rest != ""; {
 			var pair string
@@ -46,6 +48,24 @@ func (r *Redirects) Match(path, query string, shows func(path string) bool) (Red
 		}
 	}
 	return m.found, m.best < len(r.rules)
+}
+
+// pairsAsked is how many parameters of a query rules are asked about: each of them
+// may be compared with each rule of an address.
+const pairsAsked = 64
+
+// mostPairs is the beginning of a query with as many parameters.
+func mostPairs(query string) string {
+	for i, n := 0, 0; ; i++ {
+		at := strings.IndexByte(query[i:], '&')
+		if at < 0 {
+			return query
+		}
+		i += at
+		if n++; n == pairsAsked {
+			return query[:i]
+		}
+	}
 }
 
 // search is the search for the first rule that applies to a request.

@@ -191,7 +191,7 @@ func (s *finder) notFound(urlPath string, asset bool) Outcome {
 	if page := s.notFoundPage(urlPath); page != "" {
 		return Outcome{Status: http.StatusNotFound, File: page}
 	}
-	if s.policy.SPA && !asset && isClean(urlPath) && !looksLikeAsset(urlPath) && s.has(indexPage) {
+	if s.policy.SPA && !asset && isClean(urlPath) && !LooksLikeAsset(urlPath) && s.has(indexPage) {
 		return Outcome{Status: http.StatusOK, File: indexPage}
 	}
 	return Outcome{Status: http.StatusNotFound}
@@ -214,14 +214,14 @@ func (s *finder) notFoundPage(urlPath string) string {
 	return s.first(notFoundPage, "")
 }
 
-// looksLikeAsset reports whether a path has the name of something that is no
+// LooksLikeAsset reports whether a path has the name of something that is no
 // page. Such a thing is there or not: a script that is gone must not turn into
 // the page of the application, which a browser would try to run. An extension
 // has a letter in it: /docs/v1.2 may be a page.
-func looksLikeAsset(urlPath string) bool {
+func LooksLikeAsset(urlPath string) bool {
 	name := urlPath[strings.LastIndexByte(urlPath, '/')+1:]
 	dot := strings.LastIndexByte(name, '.')
-	if dot < 0 || name[dot:] == ".html" {
+	if dot < 0 || name[dot:] == ".html" || name[dot:] == ".htm" || name[dot:] == ".xhtml" {
 		return false
 	}
 	for i := dot + 1; i < len(name); i++ {
