@@ -78,7 +78,16 @@ func (s *S3) Put(ctx context.Context, key string, body []byte, create bool) erro
 	if !s.unconditional.Load() {
 		err := s.put(ctx, key, body, true)
 		if minio.ToErrorResponse(err).Code != "NotImplemented" {
-			return s.translate(ctx, "put", key, err)
+			silent := errors.Is(err, errTaken)
+			err = s.translate(ctx, "put", key, err)
+			// A store that has the object may hang up while it is still sent, and its
+			// answer is lost.
+			if errors.Is(err, ErrUnavailable) && !silent && ctx.Err() == nil {
+				if _, statErr := s.Stat(ctx, key); statErr == nil {
+					return fmt.Errorf("put %s (%s): %w", key, s.url, ErrExists)
+				}
+			}
+			return err
 		}
 		s.unconditional.Store(true)
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,6 +93,48 @@ func TestUpload_distrust(t *testing.T) {
 		}
 		if now, err := os.ReadFile(pack); err != nil || !bytes.Equal(now, whole) {
 			t.Errorf("%s: still damaged, %v", name, err)
+		}
+	}
+}
+
+// TestS3_Put_hungUp: a store that has the object, and hangs up on who sends it again,
+// has it.
+func TestS3_Put_hungUp(t *testing.T) {
+	for _, c := range []struct {
+		there bool
+		want  error
+	}{{true, objectstore.ErrExists}, {false, objectstore.ErrUnavailable}} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.Method == http.MethodPut:
+				if r.Header.Get("If-None-Match") != "*" {
+					t.Error("put without a condition")
+				}
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = conn.Close() // with bytes unread: the other side gets a reset
+			case c.there:
+				w.Header().Set("ETag", `"x"`)
+				w.Header().Set("Last-Modified", time.Unix(0, 0).UTC().Format(http.TimeFormat))
+				w.Header().Set("Content-Length", "4")
+			default:
+				w.WriteHeader(http.StatusNotFound)
+			}
+		}))
+		defer srv.Close()
+		u, err := objectstore.ParseURL("s3://relman?endpoint=" + srv.URL + "&path-style=true")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := objectstore.OpenS3(u, testCredentials)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Put(t.Context(), "packs/x", bytes.Repeat([]byte("x"), 4<<20), true); !errors.Is(err, c.want) {
+			t.Errorf("there %t: %v", c.there, err)
 		}
 	}
 }
