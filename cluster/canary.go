@@ -42,6 +42,9 @@ func ParseAudience(text string) (Audience, error) {
 		share, err := parseShare(text)
 		return Audience{Share: share}, err
 	}
+	if _, err := strconv.ParseFloat(text, 64); err == nil {
+		return Audience{}, fmt.Errorf("%q: a share of the visitors has a percent sign, such as 5%%", text)
+	}
 	group, err := release.ParseGroup(text)
 	if err != nil {
 		return Audience{}, fmt.Errorf("%q is neither a share of the visitors (5%%) nor a group of nodes: %w", text, err)

@@ -31,7 +31,7 @@ func TestObserve(t *testing.T) {
 		!v.Freeze.Value.AllowRollback || v.Roster.Value.V != 1 || v.Seq.Value != 2 || v.Seq.Mod == 0 {
 		t.Errorf("view %+v", v)
 	}
-	if len(v.Releases) != 2 || v.Releases[w.r2].Value != record(2) || v.Verdicts[w.r1] != "yanked by op" || v.Results["01REQ1"].Epoch != 7 {
+	if len(v.Releases) != 2 || v.Releases[w.r2].Value != record(2) || v.Verdicts[w.r1].Value != "yanked by op" || v.Results["01REQ1"].Epoch != 7 {
 		t.Errorf("releases %v, verdicts %v, results %v", v.Releases, v.Verdicts, v.Results)
 	}
 	if len(v.Members) != 2 || len(v.Joins) != 2 || len(v.Live) != 2 || v.Status[w.nodes[1].Node].State != NodeServing {
@@ -66,6 +66,22 @@ func TestObserve_aNodeThatTalksNonsense(t *testing.T) {
 	if _, ok := v.Status[bad]; ok || v.Status[good].State != NodeServing {
 		t.Errorf("statuses: %v", v.Status)
 	}
+
+	// A claim of nothing that there is: the node is late. A member is one, and lives,
+	// whatever its join says.
+	w.put(LiveKey(bad), encode(w.nodes[0].Live))
+	w.put(JoinKey(bad), "nonsense")
+	w.put(ClaimKey(w.site, 0, "main", bad), "latest")
+	v = w.view()
+	if r := v.Ready(0, w.r1); !slices.Equal(r.Late, []release.NodeID{bad}) {
+		t.Errorf("late: %v", r.Late)
+	}
+	if _, lives := v.Live[bad]; !lives {
+		t.Errorf("live: %v", v.Live)
+	}
+	if held, _, err := w.c.Node(w.nodes[0], w.nodes[0].Live, Join{}).Claims(t.Context(), w.site); err != nil || held[0] != "" {
+		t.Errorf("its own claims: %v, %v", held, err)
+	}
 }
 
 func TestObserve_refusesWhatItCannotRead(t *testing.T) {
@@ -80,7 +96,6 @@ func TestObserve_refusesWhatItCannotRead(t *testing.T) {
 		ConfigKey(w.site):                      `{"min":"100%","prepare_deadline_s":1,"buffers":2}`,
 		ReleaseKey(w.site, w.r1):               "[]",
 		ReleasesPrefix(w.site) + "latest":      "{}",
-		ClaimKey(w.site, 0, "main", "n"):       "latest",
 		ReadyPrefix(w.site) + "9/main/n":       "-",
 		ReadyPrefix(w.site) + "0/n":            "-",
 		MemberKey(w.site, "n"):                 "perhaps",

@@ -24,8 +24,8 @@ const (
 // be, carried out. While the outcome is unknown, the same transaction is sent
 // again until ctx ends: its guards let at most one copy commit, and the
 // later ones recognise the earlier by the transaction's Mark. A transaction
-// without a Mark can be committed twice, which does no harm, or be refused by
-// what its own earlier copy wrote.
+// without a Mark can be committed twice, which does no harm; a refusal behind a
+// copy whose outcome is unknown may be its own work, and is ErrUnknown.
 func (c *Client) Commit(ctx context.Context, t Txn) (revision int64, err error) {
 	return c.commit(ctx, t, clientv3.NoLease)
 }
@@ -37,7 +37,7 @@ func (c *Client) commit(ctx context.Context, t Txn, lease clientv3.LeaseID) (int
 		resp, sent, err := c.send(ctx, t, lease)
 		if err == nil {
 			rev, err := outcome(t, resp)
-			return rev, uncertain(err, unknown)
+			return rev, uncertain(err, unknown, t.Mark != nil)
 		}
 		v := judge(err)
 		if v == full && sent {
@@ -64,9 +64,13 @@ func (c *Client) commit(ctx context.Context, t Txn, lease clientv3.LeaseID) (int
 // uncertain: a refusal says of an earlier copy, whose fate is unknown, that it
 // cannot commit any more only if the guard will never hold again, which is so for
 // a revision that has passed. A freeze can be lifted while the copy is on its way.
-func uncertain(err error, unknown bool) error {
+// And a transaction without a mark may be refused by what its own copy has done.
+func uncertain(err error, unknown, marked bool) error {
 	r, refused := errors.AsType[*Refusal](err)
-	if !unknown || !refused || r.Guard.Field == Mod && r.Guard.Rev != 0 || r.Guard.Class == ClassNotLeader {
+	if !unknown || !refused {
+		return err
+	}
+	if never := r.Guard.Field == Mod && r.Guard.Rev != 0 || r.Guard.Class == ClassNotLeader; never && marked {
 		return err
 	}
 	return fmt.Errorf("%w of an earlier copy, after a refusal: %w", ErrUnknown, err)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,20 +32,80 @@ const contactEvery = 2500 * time.Millisecond
 
 // sightings are what a node notes of its reads.
 type sightings struct {
-	missed  atomic.Uint64 // changes that a read found and the watch had not delivered
-	every   atomic.Int64  // how often it asks, when that is less than contactEvery; 0: no
-	contact atomic.Int64  // Boottime at which the last read began that was answered; 0: none was
+	live   kv            // the node's own live key, which is read with all else
+	missed atomic.Uint64 // changes that a read found and the watch had not delivered
+	every  atomic.Int64  // how often it asks, when that is less than contactEvery; 0: no
+
+	mu      sync.Mutex // guards follows, and what they note
+	follows []*sighting
 }
 
-// seen notes that a linearizable read which began at a time was answered: the
-// node knew then what was active.
-func (s *sightings) seen(began time.Duration) {
-	for {
-		old := s.contact.Load()
-		if int64(began) <= old || s.contact.CompareAndSwap(old, int64(began)) {
-			return
+// kv is a key and what it holds.
+type kv struct{ key, value string }
+
+// sighting is what one notes that follows some keys: by Boottime when the last
+// question began whose answer it has acted on, 0 for never.
+type sighting struct {
+	again chan struct{} // holds one when it should ask at once
+
+	contact, lived time.Duration // lived: the last one whose answer had the node's own session in it
+}
+
+func (s *sightings) begin() *sighting {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := &sighting{again: make(chan struct{}, 1)}
+	s.follows = append(s.follows, f)
+	return f
+}
+
+func (s *sightings) note(f *sighting, contact, lived time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.contact, f.lived = contact, lived
+}
+
+func (s *sightings) end(f *sighting) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.follows = slices.DeleteFunc(s.follows, func(o *sighting) bool { return o == f })
+}
+
+// askAgain has all that follow something ask at once.
+func (s *sightings) askAgain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.follows {
+		select {
+		case f.again <- struct{}{}:
+		default:
 		}
 	}
+}
+
+// oldest is the oldest of what they have noted; still says that the last answer of
+// each had the session in it. One that nobody has answered yet does not count:
+// nothing goes by it.
+func (s *sightings) oldest() (contact, lived time.Duration, still bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.follows {
+		switch {
+		case f.contact == 0:
+		case contact == 0:
+			contact, lived, still = f.contact, f.lived, f.lived == f.contact
+		default:
+			contact, lived, still = min(contact, f.contact), min(lived, f.lived), still && f.lived == f.contact
+		}
+	}
+	return contact, lived, still
+}
+
+// finds reports whether an answer has the node's own session in it, which was asked
+// for behind some keys.
+func (s *sightings) finds(r *clientv3.TxnResponse, keys int) bool {
+	live := only(ranged(r, keys))
+	return live != nil && string(live.Value) == s.live.value
 }
 
 // pause is how long a node waits before it asks again.
@@ -65,8 +127,23 @@ func (n *Node) Vouch(fence time.Duration) {
 
 // Contact is when, by Boottime, the last question began that etcd answered, 0
 // for never. It is counted from when it was asked: by the time of the answer,
-// something else may be active.
-func (n *Node) Contact() time.Duration { return time.Duration(n.seen.contact.Load()) }
+// something else may be active. A node that follows several sites asks for each,
+// and what counts is the one whose answer is the oldest: of all sites it knew what
+// was active, and what each of Follow did with that was done.
+func (n *Node) Contact() time.Duration {
+	contact, _, _ := n.seen.oldest()
+	return contact
+}
+
+// Lived is Contact, of the questions whose answers had the node's own session in
+// them: nobody's wait for a silent node had begun by then, so what they said about a
+// site holds for one fence more. That a node believes in its session is no evidence:
+// the session can end long before the node finds out, and while its lease should
+// still have run. still says that no later answer lacked it.
+func (n *Node) Lived() (since time.Duration, still bool) {
+	_, since, still = n.seen.oldest()
+	return since, still
+}
 
 // Peer is another node.
 type Peer struct {

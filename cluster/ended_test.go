@@ -27,7 +27,7 @@ func TestUncertain(t *testing.T) {
 	for _, c := range []struct {
 		what    string
 		err     error
-		unknown bool // an earlier copy's outcome
+		unknown bool // an earlier copy's outcome; the transaction has a mark
 		want    bool // ErrUnknown
 	}{
 		{"success", nil, true, false},
@@ -39,7 +39,10 @@ func TestUncertain(t *testing.T) {
 		{"leadership never comes back", refused(Fence{"k", 7}.guard()), true, false},
 		{"another error", ErrDenied, true, false},
 	} {
-		err := uncertain(c.err, c.unknown)
+		if err := uncertain(c.err, c.unknown, false); errors.Is(err, ErrUnknown) != (c.unknown && RefusedBy(c.err) != "") {
+			t.Errorf("%s, without a mark: %v", c.what, err)
+		}
+		err := uncertain(c.err, c.unknown, true)
 		if errors.Is(err, ErrUnknown) != c.want || c.err != nil && !errors.Is(err, c.err) {
 			t.Errorf("%s: %v", c.what, err)
 		}

@@ -421,19 +421,19 @@ func TestTracker_restored(t *testing.T) {
 		}
 	}
 	tr := newTracker("k")
-	tr.reset(read(101, "before"))
-	_, before := tr.state()
-	if tr.reset(read(101, "before")); !unmoved(before, tr.states) {
+	tr.reset(read(101, "before"), 0, false)
+	_, before, _, _ := tr.state()
+	if tr.reset(read(101, "before"), 0, false); !unmoved(before, tr.states) {
 		t.Error("a second look is news")
 	}
-	if tr.reset(read(101, "after")); unmoved(before, tr.states) {
+	if tr.reset(read(101, "after"), 0, false); unmoved(before, tr.states) {
 		t.Error("another value is no news")
 	}
-	tr.reset(read(101, "before"))
-	if tr.compare(read(102, "before")) {
+	tr.reset(read(101, "before"), 0, false)
+	if tr.compare(read(102, "before"), 0, false) {
 		t.Error("the watch owes what it has delivered")
 	}
-	if !tr.compare(read(103, "after")) || unmoved(before, tr.states) {
+	if !tr.compare(read(103, "after"), 0, false) || unmoved(before, tr.states) {
 		t.Error("another value was not found")
 	}
 }

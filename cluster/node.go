@@ -51,7 +51,8 @@ func (c *Client) Node(self Self, live Live, join Join) *Node {
 		join.Sites = []release.Site{}
 	}
 	return &Node{
-		c: c, self: self, live: live, join: join, log: c.log.With("node", self.Node), now: time.Now,
+		seen: sightings{live: kv{LiveKey(self.Node), encode(live)}},
+		c:    c, self: self, live: live, join: join, log: c.log.With("node", self.Node), now: time.Now,
 		reports: map[release.Site]*report{}, claims: map[release.Site][]int64{}, turns: map[release.Site]int64{}, wake: make(chan struct{}, 1),
 	}
 }
@@ -211,12 +212,10 @@ func nodeView(site release.Site, rev int64, kvs []*mvccpb.KeyValue) (NodeView, e
 // Active reads what is active now: the newest that any member of etcd knows,
 // as it stood at a revision.
 func (n *Node) Active(ctx context.Context, site release.Site) (a Entry[Active], revision int64, err error) {
-	began := Boottime()
 	r, err := n.c.read(ctx, "read what is active on "+string(site), clientv3.OpGet(ActiveKey(site)))
 	if err != nil {
 		return a, 0, err
 	}
-	n.seen.seen(began)
 	a, err = entryAt[Active](r, 0)
 	return a, r.Header.Revision, err
 }
@@ -255,14 +254,10 @@ func (n *Node) Claims(ctx context.Context, site release.Site) (held []release.ID
 		if kv == nil {
 			continue
 		}
-		id, err := claimed(kv)
-		if err != nil {
-			return nil, false, err
-		}
 		for len(held) < k {
 			held = append(held, "")
 		}
-		held = append(held, id)
+		held = append(held, claimed(kv))
 		mods[k] = kv.ModRevision
 	}
 	n.mu.Lock()
@@ -274,7 +269,7 @@ func (n *Node) Claims(ctx context.Context, site release.Site) (held []release.ID
 // Enter writes all claims of the node, as its disk has them (T11).
 func (n *Node) Enter(ctx context.Context, v NodeView, held []release.ID) error {
 	var buffers []int
-	for k := range held {
+	for k := range MaxBuffers {
 		buffers = append(buffers, k)
 	}
 	return n.claim(ctx, v, buffers, func(v *NodeView) Txn { return Enter(n.self, v, held) })

@@ -57,6 +57,7 @@ func (n *Node) session(ctx context.Context) error {
 		return err
 	}
 	n.alive.Store(true)
+	n.seen.askAgain()
 	defer n.alive.Store(false)
 	n.log.Debug("registered", "boot", n.live.Boot, "revision", rev)
 

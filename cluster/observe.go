@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,9 +61,9 @@ func newView(site release.Site, revision int64) *View {
 	return &View{
 		Site: site, Revision: revision,
 		Releases: map[release.ID]Entry[ReleaseRecord]{},
-		Verdicts: map[release.ID]string{},
+		Verdicts: map[release.ID]Entry[string]{},
 		Results:  map[RequestID]Result{},
-		Pins:     map[release.ID]string{},
+		Pins:     map[release.ID]Entry[string]{},
 		Members:  map[release.NodeID]Entry[Member]{},
 		Cordons:  map[release.NodeID]Entry[Cordon]{},
 		Approved: map[release.NodeID]bool{},
@@ -131,10 +132,10 @@ func (v *View) takeRelease(kind, rest string, kv *mvccpb.KeyValue) error {
 	}
 	switch kind {
 	case "verdicts":
-		v.Verdicts[id] = string(kv.Value)
+		v.Verdicts[id] = bareEntry(kv)
 		return nil
 	case "pins":
-		v.Pins[id] = string(kv.Value)
+		v.Pins[id] = bareEntry(kv)
 		return nil
 	}
 	var e Entry[ReleaseRecord]
@@ -150,24 +151,18 @@ func (v *View) takeClaim(rest string, kv *mvccpb.KeyValue) error {
 	if !ok {
 		return fmt.Errorf("read %s: no key of a claim", kv.Key)
 	}
-	id, err := claimed(kv)
-	if err != nil {
-		return err
-	}
-	v.Claims = append(v.Claims, Claim{Node: n, Group: g, Buffer: k, Release: id})
+	v.Claims = append(v.Claims, Claim{Node: n, Group: g, Buffer: k, Release: claimed(kv)})
 	return nil
 }
 
-// claimed is the release that a claim names, "" for none.
-func claimed(kv *mvccpb.KeyValue) (release.ID, error) {
-	if string(kv.Value) == NoClaim {
-		return "", nil
-	}
+// claimed is the release that a claim names, "" for none. What is no release's name
+// claims nothing, and no flip passes it: its guard compares what the key holds.
+func claimed(kv *mvccpb.KeyValue) release.ID {
 	id, err := release.ParseID(string(kv.Value))
 	if err != nil {
-		return "", fmt.Errorf("read %s: %w", kv.Key, err)
+		return ""
 	}
-	return id, nil
+	return id
 }
 
 func (v *View) takeMember(rest string, kv *mvccpb.KeyValue) error {
@@ -209,7 +204,8 @@ func (v *View) takeNode(rest string, kv *mvccpb.KeyValue) error {
 	return nil
 }
 
-// arrange sorts the claims and leaves only the nodes that are for this site.
+// arrange sorts the claims and leaves only the nodes that are for this site. A member
+// is, whatever its own join says.
 func (v *View) arrange() {
 	slices.SortFunc(v.Claims, func(a, b Claim) int {
 		return cmp.Or(cmp.Compare(a.Buffer, b.Buffer), cmp.Compare(a.Group, b.Group), cmp.Compare(a.Node, b.Node))
@@ -219,21 +215,18 @@ func (v *View) arrange() {
 			delete(v.Joins, n)
 		}
 	}
-	for n := range v.Live {
-		if _, ok := v.Joins[n]; !ok {
-			delete(v.Live, n)
-		}
+	others := func(n release.NodeID) bool {
+		_, joined := v.Joins[n]
+		_, member := v.Members[n]
+		return !joined && !member
 	}
-	for n := range v.Status {
-		if _, ok := v.Joins[n]; !ok {
-			delete(v.Status, n)
-		}
-	}
-	for n := range v.Last {
-		if _, ok := v.Joins[n]; !ok {
-			delete(v.Last, n)
-		}
-	}
+	deleteNodes(v.Live, others)
+	deleteNodes(v.Status, others)
+	deleteNodes(v.Last, others)
+}
+
+func deleteNodes[T any](of map[release.NodeID]T, which func(release.NodeID) bool) {
+	maps.DeleteFunc(of, func(n release.NodeID, _ T) bool { return which(n) })
 }
 
 // entry reads a key's value with its revisions.
@@ -249,6 +242,11 @@ func entry[T any](kv *mvccpb.KeyValue, e *Entry[T]) error {
 	}
 	e.Mod, e.Create = kv.ModRevision, kv.CreateRevision
 	return nil
+}
+
+// bareEntry is an entry that is no JSON.
+func bareEntry(kv *mvccpb.KeyValue) Entry[string] {
+	return Entry[string]{Value: string(kv.Value), Mod: kv.ModRevision, Create: kv.CreateRevision}
 }
 
 func decodeInto[K comparable, T any](kv *mvccpb.KeyValue, into map[K]T, at K) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"relman/release"
@@ -82,23 +83,35 @@ func Approve(site release.Site, n release.NodeID, a Approval) Txn {
 	}.markLast()
 }
 
+// removeAtOnce bounds the sites in which one transaction forgets a node: there are six
+// keys in each.
+const removeAtOnce = 20
+
 // RemoveNode forgets a node that will not come back, in all of its sites, whose
-// views these are. It counts nowhere: it is out, and is not live.
-func RemoveNode(n release.NodeID, views []*View) Txn {
-	t := Txn{
-		Name:   "remove node " + string(n),
-		Guards: []Guard{absent(LiveKey(n), ClassConflict)},
-		Ops:    []Op{remove(JoinKey(n)), remove(LastKey(n))},
+// views these are, and then the node itself. It counts nowhere: it is out, and is not
+// live. Of the transactions each is carried out after the one before; a node of a few
+// sites needs one.
+func RemoveNode(n release.NodeID, views []*View) []Txn {
+	var all []Txn
+	for part := range slices.Chunk(views, removeAtOnce) {
+		t := Txn{Name: "remove node " + string(n), Guards: []Guard{absent(LiveKey(n), ClassConflict)}}
+		for _, v := range part {
+			t.Guards = append(t.Guards,
+				unchanged(MemberKey(v.Site, n), v.Members[n].Mod, ClassConflict),
+				unchanged(RosterKey(v.Site), v.Roster.Mod, ClassRosterChanged))
+			t.Ops = append(t.Ops,
+				remove(MemberKey(v.Site, n)), remove(CordonKey(v.Site, n)), remove(ApprovalKey(v.Site, n)),
+				remove(TurnKey(n, v.Site)), remove(LoweredKey(n, v.Site)),
+				nextRoster(v, "remove "+string(n))) // what a quorum is measured by has changed
+		}
+		all = append(all, t.markLast())
 	}
-	for _, v := range views {
-		t.Guards = append(t.Guards,
-			unchanged(MemberKey(v.Site, n), v.Members[n].Mod, ClassConflict),
-			unchanged(RosterKey(v.Site), v.Roster.Mod, ClassRosterChanged))
-		t.Ops = append(t.Ops,
-			remove(MemberKey(v.Site, n)), remove(CordonKey(v.Site, n)), remove(ApprovalKey(v.Site, n)),
-			nextRoster(v, "remove "+string(n))) // what a quorum is measured by has changed
+	if len(all) > 0 {
+		last := &all[len(all)-1]
+		last.Ops = slices.Insert(last.Ops, 0, remove(JoinKey(n)), remove(LastKey(n)))
+		*last = last.markLast()
 	}
-	return t.markLast()
+	return all
 }
 
 // Verdict judges a release.
@@ -118,7 +131,7 @@ func SetVerdict(v *View, id release.ID, verdict Verdict, why string) Txn {
 		Name: fmt.Sprintf("judge %s of %s", id, v.Site),
 		Guards: []Guard{
 			present(ReleaseKey(v.Site, id), ClassReleaseGone),
-			asShown(key, v.Verdicts[id]),
+			unchanged(key, v.Verdicts[id].Mod, ClassConflict),
 		},
 		Ops: []Op{remove(key)},
 	}
@@ -136,7 +149,7 @@ func SetPin(v *View, id release.ID, why string) Txn {
 		Name: fmt.Sprintf("pin %s of %s", id, v.Site),
 		Guards: []Guard{
 			present(ReleaseKey(v.Site, id), ClassReleaseGone),
-			asShown(key, v.Pins[id]),
+			unchanged(key, v.Pins[id].Mod, ClassConflict),
 		},
 		Ops: []Op{remove(key)},
 	}
@@ -147,10 +160,11 @@ func SetPin(v *View, id release.ID, why string) Txn {
 	return t
 }
 
-// asShown: a key has this value, and does not exist when that is "".
-func asShown(key, value string) Guard {
-	if value == "" {
-		return absent(key, ClassConflict)
+// VerdictText is what a verdict's key holds, for people: "bad: 404s".
+func VerdictText(v string) string {
+	verdict, why, _ := strings.Cut(v, " ")
+	if why == "" {
+		return verdict
 	}
-	return valueIs(key, value, ClassConflict)
+	return verdict + ": " + why
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -62,11 +63,12 @@ var operatorTests = []txnTest{
 			w.put(MemberKey(w.site, n), "out")
 			w.put(CordonKey(w.site, n), "{}")
 			w.put(LastKey(n), "{}")
+			w.put(LoweredKey(n, w.site), "{}")
 		},
-		make: func(w *world) Txn { return RemoveNode(w.nodes[0].Node, []*View{w.view()}) },
+		make: func(w *world) Txn { return RemoveNode(w.nodes[0].Node, []*View{w.view()})[0] },
 		check: func(w *world, _ int64) {
 			n := w.nodes[0].Node
-			for _, k := range []string{MemberKey(w.site, n), CordonKey(w.site, n), JoinKey(n), LastKey(n)} {
+			for _, k := range []string{MemberKey(w.site, n), CordonKey(w.site, n), JoinKey(n), LastKey(n), TurnKey(n, w.site), LoweredKey(n, w.site)} {
 				w.wantValue(k, "")
 			}
 		},
@@ -92,14 +94,14 @@ var operatorTests = []txnTest{
 		check:   func(w *world, _ int64) { w.wantValue(VerdictKey(w.site, w.r1), "") },
 		breaches: []breach{
 			{"the release is gone", func(w *world) { w.del(ReleaseKey(w.site, w.r1)) }, ClassReleaseGone},
-			{"another verdict", func(w *world) { w.put(VerdictKey(w.site, w.r1), "yanked") }, ClassConflict},
+			{"another verdict, in the same words", func(w *world) { w.again(VerdictKey(w.site, w.r1)) }, ClassConflict},
 		},
 	},
 	{
 		name: "pin",
 		make: func(w *world) Txn { return SetPin(w.view(), w.r1, "for the auditors") },
 		check: func(w *world, _ int64) {
-			if why := w.view().Pins[w.r1]; why != "for the auditors" {
+			if why := w.view().Pins[w.r1].Value; why != "for the auditors" {
 				w.t.Errorf("pinned: %q", why)
 			}
 		},
@@ -115,7 +117,7 @@ var operatorTests = []txnTest{
 		check:   func(w *world, _ int64) { w.wantValue(PinKey(w.site, w.r1), "") },
 		breaches: []breach{
 			{"the release is gone", func(w *world) { w.del(ReleaseKey(w.site, w.r1)) }, ClassReleaseGone},
-			{"for another reason", func(w *world) { w.put(PinKey(w.site, w.r1), "forever") }, ClassConflict},
+			{"another pin, for the same reason", func(w *world) { w.again(PinKey(w.site, w.r1)) }, ClassConflict},
 		},
 	},
 }
@@ -143,6 +145,35 @@ func TestSetPolicy(t *testing.T) {
 	}
 	if _, err := w.c.SetPolicy(ctx, "no-such", func(*Policy) error { return nil }); !errors.Is(err, ErrNotFound) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestRemoveNode_manySites: a node of many sites is forgotten in steps that fit, itself
+// with the last.
+func TestRemoveNode_manySites(t *testing.T) {
+	var views []*View
+	for i := range 3*removeAtOnce - 1 {
+		views = append(views, newView(release.Site(fmt.Sprintf("site-%d", i)), 1))
+	}
+	txns := RemoveNode("n1", views)
+	gone := map[string]int{}
+	for i, txn := range txns {
+		if len(txn.Guards) > mostOps || len(txn.Ops) > mostOps {
+			t.Errorf("%d guards, %d operations", len(txn.Guards), len(txn.Ops))
+		}
+		for _, op := range txn.Ops {
+			if op.Delete {
+				gone[op.Key] = i
+			}
+		}
+	}
+	for _, v := range views {
+		if _, is := gone[MemberKey(v.Site, "n1")]; !is {
+			t.Errorf("it stays a member of %s", v.Site)
+		}
+	}
+	if i, is := gone[JoinKey("n1")]; len(txns) != 3 || !is || i != 2 {
+		t.Errorf("it is forgotten in step %d of %d", i+1, len(txns))
 	}
 }
 

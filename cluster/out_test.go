@@ -165,15 +165,15 @@ var rosterTests = []txnTest{
 		},
 		check: func(w *world, _ int64) {
 			d := w.view().Desired.Value
-			if d.OverFreeze != w.get(FreezeKey(w.site)).Mod || d.OverVerdict != "bad 404s" {
-				w.t.Errorf("it overrides the freeze of revision %d and the verdict %q", d.OverFreeze, d.OverVerdict)
+			if d.OverFreeze != w.get(FreezeKey(w.site)).Mod || d.OverVerdict != w.get(VerdictKey(w.site, w.r1)).Mod {
+				w.t.Errorf("it overrides the freeze of revision %d and the verdict of %d", d.OverFreeze, d.OverVerdict)
 			}
 		},
 		breaches: []breach{
 			{"somebody else asked", func(w *world) { w.again(DesiredKey(w.site)) }, ClassConflict},
 			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
 			{"the release is gone", func(w *world) { w.del(ReleaseKey(w.site, w.r1)) }, ClassReleaseGone},
-			{"another verdict", func(w *world) { w.put(VerdictKey(w.site, w.r1), "yanked it leaks") }, ClassYanked},
+			{"another verdict, in the same words", func(w *world) { w.again(VerdictKey(w.site, w.r1)) }, ClassYanked},
 			{"another freeze", func(w *world) { w.again(FreezeKey(w.site)) }, ClassFrozen},
 		},
 	},
@@ -211,7 +211,7 @@ func TestOverride_onlyWhatWasSeen(t *testing.T) {
 	}
 	before := d.seen(v)
 	v.Freeze = Entry[Freeze]{Mod: 7, Create: 7}
-	v.Verdicts[id(1)] = "bad"
+	v.Verdicts[id(1)] = Entry[string]{Value: "bad", Mod: 8, Create: 8}
 	if !v.Frozen(before) || v.Judged(before) != "bad" {
 		t.Error("it overrides what came after it")
 	}

@@ -168,10 +168,10 @@ func (v *View) Frozen(d Desired) bool {
 // Judged is the verdict that forbids what is asked for, "" for none.
 func (v *View) Judged(d Desired) string {
 	verdict := v.Verdicts[d.Release]
-	if d.Overrides(OverrideVerdict) && d.OverVerdict == verdict {
+	if d.Overrides(OverrideVerdict) && d.OverVerdict == verdict.Mod {
 		return ""
 	}
-	return verdict
+	return verdict.Value
 }
 
 // seen notes in a request which freeze and verdict it is to get past: those
@@ -181,7 +181,7 @@ func (d Desired) seen(v *View) Desired {
 		d.OverFreeze = v.Freeze.Mod
 	}
 	if d.Overrides(OverrideVerdict) {
-		d.OverVerdict = v.Verdicts[d.Release]
+		d.OverVerdict = v.Verdicts[d.Release].Mod
 	}
 	return d
 }

@@ -28,6 +28,19 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// sleepUntil is sleep that again ends sooner.
+func sleepUntil(ctx context.Context, d time.Duration, again <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-again:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
 // Between tries of what goes on for ever, as a node's watches do.
 const (
 	leastPause = 200 * time.Millisecond

@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"sync"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -16,7 +17,9 @@ type tracker struct {
 
 	mu       sync.Mutex // guards what follows, never while a callback runs
 	states   []keyState
-	revision int64 // the newest that any key is known of
+	revision int64         // the newest that any key is known of
+	asked    time.Duration // by Boottime, when the newest of the reads began
+	lived    time.Duration // and of those that found the reader's session
 }
 
 // keyState is what is known of one key.
@@ -56,14 +59,14 @@ func (t *tracker) event(e *clientv3.Event) {
 
 // reset takes over a read as the whole truth, also when it is older than what
 // was known: etcd may have been restored from a backup.
-func (t *tracker) reset(r *clientv3.TxnResponse) {
+func (t *tracker) reset(r *clientv3.TxnResponse, asked time.Duration, lives bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range t.keys {
 		t.states[i] = keyState{kv: only(ranged(r, i)), at: r.Header.Revision, heard: r.Header.Revision}
 	}
 	t.revision = r.Header.Revision
-	t.tell()
+	t.note(asked, lives)
 }
 
 // newest is the newest revision that is known of.
@@ -75,7 +78,7 @@ func (t *tracker) newest() int64 {
 
 // compare takes over what a read found newer than the watch, notes that the
 // watch still owes it, and reports whether it owes anything.
-func (t *tracker) compare(r *clientv3.TxnResponse) (owed bool) {
+func (t *tracker) compare(r *clientv3.TxnResponse, asked time.Duration, lives bool) (owed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range t.keys {
@@ -91,12 +94,21 @@ func (t *tracker) compare(r *clientv3.TxnResponse) (owed bool) {
 				s.owed = kv.ModRevision
 			}
 			s.kv, owed = kv, true
-			t.tell()
 		}
 		s.at = r.Header.Revision
 	}
 	t.revision = max(t.revision, r.Header.Revision)
+	t.note(asked, lives)
 	return owed
+}
+
+// note notes a read, with the lock.
+func (t *tracker) note(asked time.Duration, lives bool) {
+	t.asked = asked
+	if lives {
+		t.lived = asked
+	}
+	t.tell()
 }
 
 // unpaid counts what a read had found and the watch has not delivered since.
@@ -120,14 +132,14 @@ func (t *tracker) tell() {
 	}
 }
 
-// state is the newest of all keys.
-func (t *tracker) state() (revision int64, kvs []*mvccpb.KeyValue) {
+// state is the newest of all keys, and when the last read of them began.
+func (t *tracker) state() (revision int64, kvs []*mvccpb.KeyValue, asked, lived time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, s := range t.states {
 		kvs = append(kvs, s.kv)
 	}
-	return t.revision, kvs
+	return t.revision, kvs, t.asked, t.lived
 }
 
 func only(kvs []*mvccpb.KeyValue) *mvccpb.KeyValue {

@@ -166,7 +166,7 @@ func freezeGuard(v *View, d Desired) Guard {
 func verdictGuard(v *View, d Desired) Guard {
 	key := VerdictKey(v.Site, d.Release)
 	if verdict, ok := v.Verdicts[d.Release]; ok && v.Judged(d) == "" {
-		return valueIs(key, verdict, ClassYanked)
+		return unchanged(key, verdict.Mod, ClassYanked)
 	}
 	return absent(key, ClassYanked)
 }
@@ -260,7 +260,16 @@ func Flip(f Fence, v *View, a Active) Txn {
 		if d.Message != "" {
 			why += ": " + d.Message
 		}
-		t.Ops = append(t.Ops, put(FreezeKey(v.Site), Freeze{By: d.By, At: a.At, AllowRollback: true, Reason: why}))
+		if z := v.Freeze; z.Exists() { // whose reason is not to be lost
+			until := ""
+			if !z.Value.Until.IsZero() {
+				until = " until " + z.Value.Until.UTC().Format(time.RFC3339)
+			}
+			why += fmt.Sprintf(" (it was frozen%s by %s: %s)", until, z.Value.By, z.Value.Reason)
+		}
+		if z := v.Freeze; !z.Exists() || !z.Value.Until.IsZero() { // one without an end stays
+			t.Ops = append(t.Ops, put(FreezeKey(v.Site), Freeze{By: d.By, At: a.At, AllowRollback: true, Reason: why}))
+		}
 	}
 	t.Ops = append(t.Ops, put(ActiveKey(v.Site), a))
 	// Not the active key, which a later flip may have written before the
@@ -431,8 +440,10 @@ func ClaimReady(s Self, v *NodeView) Txn {
 }
 
 // Enter is T11: all claims of the node, as its disk has them, while nothing
-// moved since v was read. held has one release per buffer, "" for none. A node
-// enters only when it holds the active release in its buffer.
+// moved since v was read. held has one release per buffer, "" for none; of all that
+// there can be after them it says that they hold nothing: a flip to any of them that
+// was made before sees it. A node enters only when it holds the active release in its
+// buffer.
 func Enter(s Self, v *NodeView, held []release.ID) Txn {
 	t := Txn{
 		Name: fmt.Sprintf("enter %s as %s", v.Site, s.Node),
@@ -444,7 +455,11 @@ func Enter(s Self, v *NodeView, held []release.ID) Txn {
 			s.turnGuard(v),
 		},
 	}
-	for k, id := range held {
+	for k := range MaxBuffers {
+		var id release.ID
+		if k < len(held) {
+			id = held[k]
+		}
 		t.Guards = append(t.Guards, s.claimGuard(v, k))
 		t.Ops = append(t.Ops, s.claim(v.Site, k, id))
 	}

@@ -299,6 +299,26 @@ var txnTests = []txnTest{
 		breaches: flipBreaches(ClassFrozen, func(w *world) { w.put(FreezeKey(w.site), encode(Freeze{By: "op"})) }),
 	},
 	{
+		name: "T7 rollback that freezes what is frozen until a time",
+		prepare: func(w *world) {
+			w.put(FreezeKey(w.site), encode(Freeze{By: "op", Reason: "deploy stop", Until: day, AllowRollback: true}))
+			w.put(DesiredKey(w.site), encode(Desired{Request: "01REQ2", Mode: Rollback, Release: w.r2, Freeze: true, At: day}))
+		},
+		make: func(w *world) Txn {
+			v := w.view()
+			a := w.next(v)
+			a.Kind = Rollback
+			return Flip(w.fence, v, a)
+		},
+		check: func(w *world, rev int64) {
+			w.wantMod(FreezeKey(w.site), rev)
+			if z := w.view().Freeze.Value; !z.Until.IsZero() || !strings.Contains(z.Reason, "frozen until "+day.Format(time.RFC3339)+" by op: deploy stop") {
+				w.t.Errorf("frozen until %v: %q", z.Until, z.Reason)
+			}
+		},
+		breaches: flipBreaches(ClassFrozen, func(w *world) { w.put(FreezeKey(w.site), encode(Freeze{By: "op"})) }),
+	},
+	{
 		name:    "T7 revert",
 		prepare: (*world).onTrial,
 		make: func(w *world) Txn {
@@ -312,7 +332,7 @@ var txnTests = []txnTest{
 				w.wantMod(k, rev)
 			}
 			v := w.view()
-			if v.Active.Value.Release != w.r1 || v.Results["01REQ2"].State != StateReverted || v.Verdicts[w.r2] != "bad not confirmed within 5s" || v.OnTrial() {
+			if v.Active.Value.Release != w.r1 || v.Results["01REQ2"].State != StateReverted || v.Verdicts[w.r2].Value != "bad not confirmed within 5s" || v.OnTrial() {
 				w.t.Errorf("active %+v, results %v, verdicts %v", v.Active.Value, v.Results, v.Verdicts)
 			}
 		},
@@ -404,17 +424,17 @@ var txnTests = []txnTest{
 			w.wantValue(ClaimKey(w.site, 0, "main", n), string(w.r1))
 			w.wantValue(ClaimKey(w.site, 1, "main", n), NoClaim)
 			w.wantValue(ClaimKey(w.site, 2, "main", n), string(w.r2))
+			for k := 3; k < MaxBuffers; k++ {
+				w.wantValue(ClaimKey(w.site, k, "main", n), NoClaim)
+			}
 		},
-		breaches: []breach{
+		breaches: append(claimsWritten(), []breach{
 			{"active moved", func(w *world) { w.again(ActiveKey(w.site)) }, ClassActiveMoved},
 			{"another rollout", func(w *world) { w.again(RolloutKey(w.site)) }, ClassRolloutChanged},
 			{"put out", func(w *world) { w.put(MemberKey(w.site, w.nodes[0].Node), "out") }, ClassNotMember},
 			{"another process has the node id", func(w *world) { w.put(LiveKey(w.nodes[0].Node), encode(Live{Boot: "01OTHER"})) }, ClassNotLive},
 			{"another turn", func(w *world) { w.put(TurnKey(w.nodes[0].Node, w.site), "01TURN") }, ClassConflict},
-			{"the claim of buffer 0 was written since", func(w *world) { w.again(ClaimKey(w.site, 0, "main", w.nodes[0].Node)) }, ClassConflict},
-			{"the claim of buffer 1 was written since", func(w *world) { w.again(ClaimKey(w.site, 1, "main", w.nodes[0].Node)) }, ClassConflict},
-			{"the claim of buffer 2 was written since", func(w *world) { w.again(ClaimKey(w.site, 2, "main", w.nodes[0].Node)) }, ClassConflict},
-		},
+		}...),
 	},
 	{
 		name: "T11a lower",
@@ -513,6 +533,17 @@ func flipBreaches(frozen Class, freeze func(w *world)) []breach {
 		{"a node of another group came late", func(w *world) { w.put(ClaimKey(w.site, 1, "aaa", "late"), NoClaim) }, ClassNotReady},
 		{"nobody claims anything", func(w *world) { w.del(ClaimsPrefix(w.site, 1), clientv3.WithPrefix()) }, ClassNotReady},
 	}
+}
+
+// claimsWritten are writes of each claim of a node since it read them.
+func claimsWritten() (all []breach) {
+	for k := range MaxBuffers {
+		all = append(all, breach{
+			fmt.Sprintf("the claim of buffer %d was written since", k),
+			func(w *world) { w.again(ClaimKey(w.site, k, "main", w.nodes[0].Node)) }, ClassConflict,
+		})
+	}
+	return all
 }
 
 // TestTxn_eachGuardMatters: a transaction commits when nothing has changed,

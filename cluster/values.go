@@ -137,8 +137,8 @@ type Desired struct {
 	Override []Override `json:"override,omitempty"`
 	// OverFreeze is the revision of the freeze, and OverVerdict the verdict, that
 	// are overridden: set by Request.
-	OverFreeze  int64  `json:"over_freeze,omitempty"`
-	OverVerdict string `json:"over_verdict,omitempty"`
+	OverFreeze  int64 `json:"over_freeze,omitempty"`
+	OverVerdict int64 `json:"over_verdict,omitempty"`
 	// ConfirmSeconds makes the flip a trial: when nobody has confirmed it after so
 	// long, the leader goes back; 0: it is none.
 	ConfirmSeconds int `json:"confirm_s,omitempty"`

@@ -44,9 +44,9 @@ type View struct {
 	Told      Entry[uint64] // the last epoch of which the post-converge hook was told
 
 	Releases map[release.ID]Entry[ReleaseRecord]
-	Verdicts map[release.ID]string
+	Verdicts map[release.ID]Entry[string]
 	Results  map[RequestID]Result
-	Pins     map[release.ID]string // why each is never swept
+	Pins     map[release.ID]Entry[string] // why each is never swept
 	Members  map[release.NodeID]Entry[Member]
 	Cordons  map[release.NodeID]Entry[Cordon]
 	Approved map[release.NodeID]bool

@@ -135,7 +135,7 @@ func detail(v *cluster.View) SiteDetail {
 		Verdicts:    map[string]string{},
 	}
 	for id, why := range v.Verdicts {
-		d.Verdicts[string(id)] = why
+		d.Verdicts[string(id)] = why.Value
 	}
 	held := claimsByNode(v)
 	for _, n := range nodesOf(v) {
@@ -179,6 +179,9 @@ func siteNode(v *cluster.View, n release.NodeID, claims []cluster.Claim) SiteNod
 		s.Swapped = &st.Swapped
 	}
 	for _, c := range claims {
+		if c.Buffer >= v.Policy.Value.Buffers && c.Release == "" {
+			continue // it says nothing of a buffer that there is not
+		}
 		for len(s.Claims) <= c.Buffer {
 			s.Claims = append(s.Claims, cluster.NoClaim)
 		}
@@ -227,7 +230,7 @@ func releaseDetails(v *cluster.View) []ReleaseDetail {
 		list = append(list, ReleaseDetail{
 			Release:       id,
 			ReleaseRecord: rec.Value,
-			Verdict:       v.Verdicts[id],
+			Verdict:       v.Verdicts[id].Value,
 			Active:        v.Active.Exists() && v.Active.Value.Release == id,
 			Held:          len(holders[id]),
 		})

@@ -33,6 +33,26 @@ func newAttendance() *attendance {
 	return &attendance{nodes: map[release.NodeID]*attendant{}}
 }
 
+// stepped moves all times with a clock that was set: what has passed since stays what
+// it was. Waits rest on that, and a clock that is set forward must not end them.
+func (a *attendance) stepped(by time.Duration) {
+	if by == 0 {
+		return
+	}
+	for _, at := range a.nodes {
+		at.since, at.draining = at.since.Add(by), at.draining.Add(by)
+	}
+	if !a.held.IsZero() {
+		a.held = a.held.Add(by)
+	}
+}
+
+// clockStep is by how much the wall clock was set between two readings; it is also how
+// long the machine was suspended, for which waits are so much longer.
+func clockStep(before, now time.Time) time.Duration {
+	return now.Round(0).Sub(before.Round(0)) - now.Sub(before)
+}
+
 // note takes down what v shows.
 func (a *attendance) note(v *cluster.View, now time.Time) {
 	rollout := v.Rollout.Value.Flip // "" without one

@@ -48,7 +48,7 @@ func TestDecide_canary(t *testing.T) {
 		"it is one already":            {all(beside, to(cluster.TryOut, 3)), "end canary 3 at 7", ""},
 		"for more visitors":            {all(beside, to(cluster.TryOut, 3), share(2500)), flips + "3/3 as canary after 1 in 0", "000003 in 2 for 25% of the visitors since 6"},
 		"the one before":               {to(cluster.TryOut, 1), flips + "3/3 as canary after 1 in 0", "000001 in 0 for 5% of the visitors since 8"},
-		"a bad one":                    {all(to(cluster.TryOut, 3), ready, verdict(rel(3), "bad x")), "end refused 3 E_YANKED: release " + string(rel(3)) + " is bad x", ""},
+		"a bad one":                    {all(to(cluster.TryOut, 3), ready, verdict(rel(3), "bad x")), "end refused 3 E_YANKED: release " + string(rel(3)) + " is bad: x", ""},
 
 		"promoted":                       {all(beside, to(cluster.Promote, 3)), "flip to 3 in 2 at 8 by 3/3 as promote after 2 in 1", ""},
 		"promoted, somebody has lost it": {all(beside, to(cluster.Promote, 3), holds(2, "", "web-2")), "end failed 3 E_NOT_READY: not every node holds the canary " + string(rel(3)) + " any more: web-2", ""},

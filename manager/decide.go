@@ -47,6 +47,10 @@ func decideSeeing(v *cluster.View, seen *attendance, now time.Time) action {
 	if a := baked(v, now); a != nil {
 		return a
 	}
+	opens, opening := unbar(v, seen, now)
+	if opens != nil {
+		return opens
+	}
 	next := answer(v, seen, now)
 	switch next.(type) {
 	case flip, end:
@@ -57,7 +61,7 @@ func decideSeeing(v *cluster.View, seen *attendance, now time.Time) action {
 		return keep
 	}
 	if w, ok := next.(wait); ok {
-		return wait{until: soonest(now, w.until, until, v.Freeze.Value.Until, trialEnd(v), bakeEnd(v))}
+		return wait{until: soonest(now, w.until, until, opening, v.Freeze.Value.Until, trialEnd(v), bakeEnd(v))}
 	}
 	return next
 }
@@ -118,7 +122,7 @@ func forbidden(v *cluster.View) *cluster.ErrorInfo {
 		return refuse(cluster.ClassReleaseGone, "%s has no release %s", v.Site, d.Release)
 	}
 	if verdict := v.Judged(d); verdict != "" {
-		return refuse(cluster.ClassYanked, "release %s is %s", d.Release, verdict)
+		return refuse(cluster.ClassYanked, "release %s is %s", d.Release, cluster.VerdictText(verdict))
 	}
 	// Only an edit by hand leads here. No buffer could be chosen by such a policy.
 	if err := v.Policy.Value.Validate(); err != nil {

@@ -167,7 +167,7 @@ func randomView(r *rand.Rand) *cluster.View {
 	d.Release, d.Hold, d.PrepareSeconds = anyRelease(), chance(15), r.IntN(2)*(60+r.IntN(900))
 	if chance(20) {
 		d.Override = []cluster.Override{cluster.OverrideRequire, cluster.OverrideFreeze, cluster.OverrideVerdict}[:1+r.IntN(3)]
-		d.OverFreeze, d.OverVerdict = int64(80+r.IntN(2)), "bad 404s"
+		d.OverFreeze, d.OverVerdict = int64(80+r.IntN(2)), 70
 	}
 	if chance(5) {
 		v.Desired = cluster.Entry[cluster.Desired]{}

@@ -71,7 +71,7 @@ func TestDecide(t *testing.T) {
 		"frozen but for rollbacks":     {all(ready, frozen(true)), "end refused 3 E_FROZEN: www is frozen by ops@example: sale"},
 		"rollback while frozen":        {all(back, frozen(false)), "end refused 1 E_FROZEN: www is frozen by ops@example: sale"},
 		"rollback that is allowed":     {all(back, frozen(true)), "flip to 1 in 0 at 8 by 3/3 as rollback after 2 in 1"},
-		"yanked":                       {all(ready, verdict(rel(3), "yanked leaks a key")), "end refused 3 E_YANKED: release " + string(rel(3)) + " is yanked leaks a key"},
+		"yanked":                       {all(ready, verdict(rel(3), "yanked leaks a key")), "end refused 3 E_YANKED: release " + string(rel(3)) + " is yanked: leaks a key"},
 		"another release is bad":       {all(ready, verdict(rel(4), "bad 404s")), "flip to 3 in 2 at 8 by 3/3 as publish with flip-of-req-3 after 2 in 1"},
 		"release gone":                 {all(ready, func(v *cluster.View) { delete(v.Releases, rel(3)) }), "end refused 3 E_RELEASE_GONE: www has no release " + string(rel(3))},
 		"the policy makes no sense":    {policy(func(p *cluster.Policy) { p.Buffers = 2 }), "end refused 3 E_POLICY_CHANGED: policy: buffers is 2, it can be 3 to 8"},

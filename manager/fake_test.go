@@ -283,9 +283,9 @@ func (f *fake) view(site release.Site) (*cluster.View, error) {
 		Roster:   read[cluster.Roster](f, cluster.RosterKey(site)),
 		Told:     read[uint64](f, cluster.ToldKey(site)),
 		Releases: map[release.ID]cluster.Entry[cluster.ReleaseRecord]{},
-		Verdicts: map[release.ID]string{},
+		Verdicts: map[release.ID]cluster.Entry[string]{},
 		Results:  map[cluster.RequestID]cluster.Result{},
-		Pins:     map[release.ID]string{},
+		Pins:     map[release.ID]cluster.Entry[string]{},
 		Members:  map[release.NodeID]cluster.Entry[cluster.Member]{},
 		Cordons:  map[release.NodeID]cluster.Entry[cluster.Cordon]{},
 		Approved: map[release.NodeID]bool{},
@@ -301,10 +301,10 @@ func (f *fake) view(site release.Site) (*cluster.View, error) {
 		v.Releases[release.ID(id)] = read[cluster.ReleaseRecord](f, key)
 	}
 	for id, key := range f.names(cluster.VerdictsPrefix(site)) {
-		v.Verdicts[release.ID(id)] = f.pairs[key].Value
+		v.Verdicts[release.ID(id)] = bareEntry(f.pairs[key])
 	}
 	for id, key := range f.names(cluster.PinsPrefix(site)) {
-		v.Pins[release.ID(id)] = f.pairs[key].Value
+		v.Pins[release.ID(id)] = bareEntry(f.pairs[key])
 	}
 	for n, key := range f.names(cluster.CordonsPrefix(site)) {
 		v.Cordons[release.NodeID(n)] = read[cluster.Cordon](f, key)
@@ -364,6 +364,11 @@ func readClaim(p cluster.Pair, site release.Site) cluster.Claim {
 		c.Release = release.ID(p.Value)
 	}
 	return c
+}
+
+// bareEntry is one that is no JSON.
+func bareEntry(p cluster.Pair) cluster.Entry[string] {
+	return cluster.Entry[string]{Value: p.Value, Mod: p.Mod, Create: p.Create}
 }
 
 func read[T any](f *fake, key string) cluster.Entry[T] {

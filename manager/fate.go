@@ -57,7 +57,7 @@ func roots(v *cluster.View) map[release.ID][]string {
 	root(v.Desired.Value.Release, "asked for last")
 	root(v.Rollout.Value.Release, "being rolled out")
 	for id, why := range v.Pins {
-		root(id, "pinned: "+why)
+		root(id, "pinned: "+why.Value)
 	}
 	held := map[release.ID][]string{}
 	for _, c := range v.Claims { // of one node, a release can be in two buffers

@@ -48,8 +48,10 @@ func TestFate(t *testing.T) {
 			}
 			v.Claims = append(v.Claims, cluster.Claim{Node: "a", Release: rel(6)}, cluster.Claim{Node: "b"})
 		}, 0, 0, map[int]string{4: "held by a, b, c, d, e and 1 more", 6: "held by a"}},
-		{"pinned", func(v *cluster.View) { v.Pins = map[release.ID]string{rel(3): "for the auditors"} }, 0, 0, map[int]string{3: "pinned: for the auditors"}},
-		{"judged", func(v *cluster.View) { v.Verdicts[rel(10)] = "bad" }, 1, 0, map[int]string{10: "one of the newest 1"}},
+		{"pinned", func(v *cluster.View) {
+			v.Pins = map[release.ID]cluster.Entry[string]{rel(3): {Value: "for the auditors"}}
+		}, 0, 0, map[int]string{3: "pinned: for the auditors"}},
+		{"judged", func(v *cluster.View) { v.Verdicts[rel(10)] = cluster.Entry[string]{Value: "bad"} }, 1, 0, map[int]string{10: "one of the newest 1"}},
 		{"several", func(v *cluster.View) {
 			v.Active = entry(cluster.Active{Release: rel(10)}, 3)
 			v.Claims = []cluster.Claim{{Node: "a", Release: rel(10)}}
@@ -58,7 +60,7 @@ func TestFate(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			v := &cluster.View{
 				Releases: map[release.ID]cluster.Entry[cluster.ReleaseRecord]{},
-				Verdicts: map[release.ID]string{}, Results: map[cluster.RequestID]cluster.Result{},
+				Verdicts: map[release.ID]cluster.Entry[string]{}, Results: map[cluster.RequestID]cluster.Result{},
 			}
 			for n := range 10 {
 				v.Releases[rel(n+1)] = entry(cluster.ReleaseRecord{Created: now.Add(-time.Duration(9-n)*day - time.Second)}, int64(n+1))

@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -27,6 +28,7 @@ type keeper struct {
 
 	// owned by run
 	attendance *attendance
+	clock      time.Time // when it looked last; zero: not yet
 
 	pause     backoff
 	conflicts int
@@ -81,7 +83,10 @@ func (k *keeper) settle(ctx context.Context) (time.Time, error) {
 		}
 		k.metrics.observed(v)
 		k.seen(v)
-		now := time.Now().UTC()
+		clock := time.Now()
+		k.attendance.stepped(clockStep(cmp.Or(k.clock, clock), clock))
+		k.clock = clock
+		now := clock.UTC()
 		k.attendance.note(v, now)
 		if err := k.measure(ctx, v); err != nil { // once an epoch, before the next one
 			return time.Time{}, err

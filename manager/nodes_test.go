@@ -82,7 +82,7 @@ func (n *fakeNode) report(s cluster.Status) {
 func (n *fakeNode) step(ctx context.Context, v *cluster.View) bool {
 	nv := &cluster.NodeView{Site: v.Site, Revision: v.Revision, Active: v.Active, Rollout: v.Rollout, Member: v.Members[n.self.Node]}
 	held, entered := n.held(v)
-	nv.ClaimMods = n.claimMods(v.Site, len(held))
+	nv.ClaimMods = n.claimMods(v.Site)
 	if !entered {
 		if v.Active.Exists() {
 			if !pass(ctx, n.fill) {
@@ -106,7 +106,7 @@ func (n *fakeNode) step(ctx context.Context, v *cluster.View) bool {
 }
 
 func (n *fakeNode) held(v *cluster.View) (held []release.ID, entered bool) {
-	held = make([]release.ID, v.Policy.Value.Buffers)
+	held = make([]release.ID, cluster.MaxBuffers)
 	for _, c := range v.Claims {
 		if c.Node == n.self.Node {
 			held[c.Buffer], entered = c.Release, true
@@ -115,10 +115,10 @@ func (n *fakeNode) held(v *cluster.View) (held []release.ID, entered bool) {
 	return held, entered
 }
 
-func (n *fakeNode) claimMods(site release.Site, buffers int) (mods []int64) {
+func (n *fakeNode) claimMods(site release.Site) (mods []int64) {
 	n.fake.mu.Lock()
 	defer n.fake.mu.Unlock()
-	for k := range buffers {
+	for k := range cluster.MaxBuffers {
 		mods = append(mods, n.fake.pairs[cluster.ClaimKey(site, k, n.self.Group, n.self.Node)].Mod)
 	}
 	return mods

@@ -74,3 +74,39 @@ func (a revert) steps(f cluster.Fence, v *cluster.View) []step {
 		slog.String("why", a.why),
 	}}}
 }
+
+// unbar takes out of the way of going back what is in it only because it is dead: the
+// members that do not hold the release before and take no traffic any more, as many as
+// a rollout could do without. It says when there may be such, too. Live ones get that
+// release by themselves.
+func unbar(v *cluster.View, seen *attendance, now time.Time) (action, time.Time) {
+	unconfirmed := v.OnTrial() && !now.Before(trialEnd(v))
+	if due := unconfirmed || v.Baking() && v.Tasted().Over; !due || v.Policy.Value.Stragglers == cluster.StragglersWait {
+		return nil, time.Time{}
+	}
+	p := v.Active.Value.Previous
+	r := v.Ready(p.Buffer, p.Release)
+	var silent []release.NodeID
+	var until []time.Time
+	for _, n := range r.Late {
+		if _, live := v.Live[n]; live {
+			continue
+		}
+		if at := seen.silentUntil(v, n); now.Before(at) {
+			until = append(until, at)
+		} else {
+			silent = append(silent, n)
+		}
+	}
+	lost := len(silent)
+	for _, n := range v.OutNodes() {
+		if !v.Cordons[n].Exists() {
+			lost++
+		}
+	}
+	b, err := v.Bar(cluster.Desired{})
+	if err != nil || len(silent) == 0 || lost > b.MostOut || len(r.Ready) < max(1, b.Need) {
+		return nil, soonest(now, until...)
+	}
+	return out{v.OutBatch(silent), fmt.Sprintf("no live session, the way back to %s waits for it", p.Release)}, time.Time{}
+}

@@ -53,3 +53,40 @@ func TestDecide_trial(t *testing.T) {
 		})
 	}
 }
+
+// TestDecide_wayBack: a member that is dead and does not hold the release before is put
+// out when that is to come back, as for a rollout.
+func TestDecide_wayBack(t *testing.T) {
+	over := func(v *cluster.View) {
+		v.Active.Value.At, v.Active.Value.ConfirmBy = now.Add(-time.Minute), now.Add(-time.Second)
+		v.Desired = cluster.Entry[cluster.Desired]{}
+	}
+	lacks := all(over, node("web-3", "", rel(2), ""), dead("web-3"))
+	const fence = 11100 * time.Millisecond
+	outDead := "out web-3: no live session, the way back to " + string(rel(1)) + " waits for it"
+	for name, c := range map[string]struct {
+		given change
+		seen  []sight
+		want  string
+	}{
+		"dead just now":       {lacks, nil, "wait 11.1s"},
+		"long dead":           {lacks, []sight{since(fence, "web-3")}, outDead},
+		"it lives":            {all(over, node("web-3", "", rel(2), "")), []sight{since(time.Hour, "web-3")}, "wait"},
+		"too many":            {all(lacks, node("web-2", "", rel(2), ""), dead("web-2")), []sight{since(time.Hour, "web-2", "web-3")}, "wait"},
+		"nobody is to be out": {all(lacks, policy(func(p *cluster.Policy) { p.Stragglers = cluster.StragglersWait })), []sight{since(time.Hour, "web-3")}, "wait"},
+		"it is out":           {all(over, putOut("web-3")), nil, "revert to 1 in 0 at 8 by 2/2: not confirmed within 59s"},
+		"it is not time":      {all(lacks, func(v *cluster.View) { v.Active.Value.ConfirmBy = now.Add(time.Hour) }), []sight{since(time.Hour, "web-3")}, "wait 1h0m0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := siteView(c.given)
+			seen := newAttendance()
+			seen.note(v, now)
+			for _, s := range c.seen {
+				s(seen)
+			}
+			if got := text(decideSeeing(v, seen, now)); got != c.want {
+				t.Errorf("got %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}

@@ -42,7 +42,7 @@ func siteView(changes ...change) *cluster.View {
 		Policy:   entry(cluster.DefaultPolicy(), 2),
 		Roster:   entry(cluster.Roster{V: 1}, 3),
 		Releases: map[release.ID]cluster.Entry[cluster.ReleaseRecord]{},
-		Verdicts: map[release.ID]string{},
+		Verdicts: map[release.ID]cluster.Entry[string]{},
 		Results:  map[cluster.RequestID]cluster.Result{},
 		Members:  map[release.NodeID]cluster.Entry[cluster.Member]{},
 		Cordons:  map[release.NodeID]cluster.Entry[cluster.Cordon]{},
@@ -149,7 +149,7 @@ func frozen(allowRollback bool) change {
 }
 
 func verdict(id release.ID, why string) change {
-	return func(v *cluster.View) { v.Verdicts[id] = why }
+	return func(v *cluster.View) { v.Verdicts[id] = cluster.Entry[string]{Value: why, Mod: 70, Create: 70} }
 }
 
 // all runs several changes as one.

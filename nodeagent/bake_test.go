@@ -133,11 +133,11 @@ func TestNode_bakeDamage(t *testing.T) {
 			}
 			return nil
 		})
+		n.whole(n.shelf.last)
 	})
 	if got, want := n.status().Bake.Bad, `GET /healthz.txt: status 500, want 200 ("the file cannot be read on this node")`; got != want {
 		t.Errorf("says %q, want %q", got, want)
 	}
-	n.whole(n.shelf.last)
 }
 
 // TestNode_bakeRates: what visitors get is compared with what they got out of the

@@ -40,6 +40,7 @@ func (s *site) open(ctx context.Context, d *disk) error {
 	s.disk, s.applied, s.stored = d, st, st
 	s.mu.Unlock()
 	s.recall()
+	s.front.setOpening(true)
 	found, err := manifests(d)
 	if err != nil {
 		return err
@@ -57,6 +58,7 @@ func (s *site) open(ctx context.Context, d *disk) error {
 	if err := s.readLinks(); err != nil {
 		s.log.Error("links not restored", "error", err) // a disk that is full or read-only can still be served from
 	}
+	s.front.setOpening(false)
 	return nil
 }
 

@@ -107,9 +107,18 @@ func shownBy(g release.Group, a cluster.Active) (release.ID, release.Digest) {
 	return a.Release, a.Manifest
 }
 
-// lacksCanary reports whether there is a canary and the node does not hold it. It is
-// called with the lock.
-func (s *site) lacksCanary() bool {
-	c := s.view.Active.Value.Canary
-	return s.view.Active.Exists() && c != nil && s.holding(c.Release, c.Manifest) == nil
+// lacksSide says which side of a canary the node does not hold, "" for none. Of the
+// one that it does not show, too, every visitor may ask it for a part of his page.
+// It is called with the lock.
+func (s *site) lacksSide() string {
+	a := s.view.Active.Value
+	switch c := a.Canary; {
+	case c == nil:
+		return ""
+	case s.holding(c.Release, c.Manifest) == nil:
+		return "does not hold the canary"
+	case s.holding(a.Release, a.Manifest) == nil:
+		return "does not hold the active release, which others see beside the canary"
+	}
+	return ""
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"relman/cluster"
@@ -275,4 +276,45 @@ func (n *node) loses(id release.ID) {
 	if err := errors.Join(os.Remove(tree+".manifest"), os.RemoveAll(tree)); err != nil {
 		n.t.Fatal(err)
 	}
+}
+
+// TestNode_canaryLacksActive: a node that shows the canary and has lost the active
+// release is not ready: others' visitors ask it for parts of their pages.
+func TestNode_canaryLacksActive(t *testing.T) {
+	n := newNode(t)
+	n.etcd.change(func(int64) { n.etcd.view.Secret = testSecret })
+	n.start()
+	b := firstBuild()
+	r1 := n.rollOut(b)
+	r2 := n.publish(b.with("index.html", "two"))
+	n.etcd.startRollout(r2.Manifest.ID())
+	n.claimed()
+	n.etcd.tryOut(t, cluster.Audience{Group: release.DefaultGroup})
+	n.serves(r2)
+	n.ready()
+	n.halt()
+	n.loses(r1.Manifest.ID())
+	var away atomic.Bool
+	away.Store(true)
+	n.setPoint(func(name string) error {
+		if name == "node.after-load" && away.Load() {
+			return errCrash
+		}
+		return nil
+	})
+	n.start()
+	n.notReady("does not hold the active release, which others see beside the canary")
+	away.Store(false)
+	n.ready()
+}
+
+// ready waits until the node may take traffic.
+func (n *node) ready() {
+	n.t.Helper()
+	n.until("ready", func() error {
+		if ok, why := n.agent.Ready(); !ok {
+			return fmt.Errorf("%w: %s", errNotYet, why)
+		}
+		return nil
+	})
 }

@@ -19,28 +19,37 @@ const (
 // asking is a question of what is active that is under way. Visitors who come
 // meanwhile wait for the same answer, if it was asked after they came: an answer
 // to an earlier question may be older than what they saw.
-type asking struct{ done chan struct{} }
+type asking struct {
+	done     chan struct{}
+	answered bool          // once that is closed, as what follows
+	epoch    release.Epoch // that is active
+}
 
 // catchUpTo makes the node show what is active with an epoch or a later one, if
 // etcd says soon that there is such a thing and the node holds it. Nobody is
-// believed but etcd.
-func (s *site) catchUpTo(ctx context.Context, epoch release.Epoch) {
+// believed but etcd. It reports whether etcd has said that there never was such an
+// epoch: it was restored to before that.
+func (s *site) catchUpTo(ctx context.Context, epoch release.Epoch) (never bool) {
 	ctx, cancel := context.WithTimeout(ctx, mostCatchUp)
 	defer cancel()
+	var a *asking
 	for range 2 { // the question that is under way, then one of its own
 		if _, shown := s.front.Shown(); shown >= epoch || s.waitsFor(epoch) {
-			return
+			return false
 		}
-		a := s.ask() //nolint:contextcheck // others wait for the answer, too
-		if a == nil {
-			return
+		if a = s.ask(); a == nil { //nolint:contextcheck // others wait for the answer, too
+			return false
 		}
 		select {
 		case <-a.done:
 		case <-ctx.Done():
-			return
+			return false
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// A node that has just started, and a watch that lags, know less than the answer.
+	return a.answered && s.seen && s.refusing == nil && max(a.epoch, s.view.Active.Value.Epoch) < epoch
 }
 
 // ask joins the question that is under way or begins one; nil when etcd did not
@@ -54,7 +63,7 @@ func (s *site) ask() *asking {
 	if time.Since(s.unanswered) < askAgain {
 		return nil
 	}
-	a := &asking{make(chan struct{})}
+	a := &asking{done: make(chan struct{})}
 	s.asked = a
 	go func() {
 		// Not bound to one visitor: others wait for the answer, too.
@@ -63,6 +72,7 @@ func (s *site) ask() *asking {
 		active, rev, err := s.reg.Active(ctx, s.name)
 		if err == nil {
 			s.hear(active, rev)
+			a.answered, a.epoch = true, active.Value.Epoch
 			s.metrics.catchUps.WithLabelValues("answered").Inc()
 		} else {
 			s.metrics.catchUps.WithLabelValues("failed").Inc()

@@ -439,7 +439,8 @@ func TestSite_repairNotDurable(t *testing.T) {
 		t.Fatalf("%v, held %v", err, s.holds(r[0].Manifest.ID()))
 	}
 	s.cfg.sync = func(*os.File) error { return &os.PathError{Op: "syncfs", Path: "disk", Err: syscall.EIO} }
-	if err := s.catchUp(t.Context(), v); classOf(err) != ClassDisk || s.holds(r[0].Manifest.ID()) {
+	again := Move{Do: Fetch, Release: r[0].Manifest.ID()}
+	if err := s.fetch(t.Context(), v, again); classOf(err) != ClassDisk || s.holds(r[0].Manifest.ID()) {
 		t.Fatalf("%v, held %v", err, s.holds(r[0].Manifest.ID()))
 	}
 	delete(was, filepath.Join(tree, "d0/e0/f0"))
@@ -447,7 +448,7 @@ func TestSite_repairNotDurable(t *testing.T) {
 		t.Errorf("left behind: %d files, want %d", len(now), len(was))
 	}
 	s.cfg.sync = syncAll
-	if err := s.catchUp(t.Context(), v); err != nil || !s.holds(r[0].Manifest.ID()) {
+	if err := s.fetch(t.Context(), v, again); err != nil || !s.holds(r[0].Manifest.ID()) {
 		t.Fatalf("%v, held %v", err, s.holds(r[0].Manifest.ID()))
 	}
 	if err := expectTree(tree, r[0].Manifest); err != nil {

@@ -30,6 +30,8 @@ type fakeEtcd struct {
 	deaf    bool          // the watch of the site delivers nothing
 	asked   int           // calls of Active
 	contact time.Duration
+	lived   time.Duration
+	orphan  bool // the session is gone, though etcd answers
 
 	clockError time.Duration
 	activateAt time.Time     // of the next flip
@@ -285,10 +287,13 @@ func (e *fakeEtcd) Report(_ context.Context, _ release.Site, s cluster.Status) e
 	return nil
 }
 
-func (e *fakeEtcd) Alive() bool {
+func (e *fakeEtcd) Lived() (since time.Duration, still bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return !e.down
+	if !e.down && !e.orphan {
+		e.lived = cluster.Boottime()
+	}
+	return e.lived, !e.orphan
 }
 
 func (e *fakeEtcd) Contact() time.Duration {

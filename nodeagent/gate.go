@@ -55,10 +55,11 @@ type gate struct {
 	fence  time.Duration
 
 	away atomic.Bool  // etcd is, for every peer that could be asked
-	good atomic.Int64 // cluster.Boottime at which the session lived, or etcd was away
+	good atomic.Int64 // cluster.Boottime at which it was, and this node had a session when it went
 
-	peers  []cluster.Peer // owned by watch
-	client *http.Client
+	peers   []cluster.Peer // owned by watch, as is learned
+	learned time.Time
+	client  *http.Client
 }
 
 func newGate(cfg *Config, reg Registry) *gate {
@@ -80,9 +81,12 @@ func (g *gate) fenced() bool {
 // ready says why the node may not take traffic, "" when it may.
 func (g *gate) ready() string {
 	if !g.fenced() {
-		// When etcd comes back after it was away, every node has lost its session
-		// and makes a new one: all of them at once are not taken out for that.
-		if g.reg.Alive() || cluster.Boottime()-time.Duration(g.good.Load()) <= g.fence {
+		// A leader waits for longer than a fence after the end of a session before it
+		// puts the node out. When etcd comes back after it was away, every node has
+		// lost its session and makes a new one, and every leader's wait begins: all of
+		// them at once are not taken out for that.
+		since, _ := g.reg.Lived()
+		if g.lately(since) || g.lately(time.Duration(g.good.Load())) {
 			return ""
 		}
 		return "no session in etcd" + g.unregistered()
@@ -93,6 +97,9 @@ func (g *gate) ready() string {
 	silence, _ := g.silence()
 	return fmt.Sprintf("etcd has not answered for %s: other nodes may show another release", silence.Round(time.Second))
 }
+
+// lately reports whether a time is not longer ago than the fence; 0 is never.
+func (g *gate) lately(t time.Duration) bool { return t != 0 && cluster.Boottime()-t <= g.fence }
 
 // unregistered says more about why there is no session, if anything is known.
 func (g *gate) unregistered() string {
@@ -107,25 +114,28 @@ func (g *gate) unregistered() string {
 // watch learns who the peers are while etcd answers, and asks them when it does
 // not.
 func (g *gate) watch(ctx context.Context) {
-	var learned time.Time
 	for ctx.Err() == nil {
-		if g.reg.Alive() || g.fenced() && g.away.Load() {
-			g.good.Store(int64(cluster.Boottime()))
-		}
-		silence, ever := g.silence()
-		switch {
-		case !ever:
-		case silence <= g.fence/2:
-			g.away.Store(false)
-			if time.Since(learned) > peersEvery {
-				if peers, err := g.reg.Peers(ctx, mostPeers); err == nil {
-					g.peers, learned = peers, time.Now()
-				}
-			}
-		default:
-			g.away.Store(g.nobodyHears(ctx))
-		}
+		g.look(ctx)
 		sleep(ctx, askEvery)
+	}
+}
+
+func (g *gate) look(ctx context.Context) {
+	if _, still := g.reg.Lived(); still && g.fenced() && g.away.Load() {
+		g.good.Store(int64(cluster.Boottime()))
+	}
+	silence, ever := g.silence()
+	switch {
+	case !ever:
+	case silence <= g.fence/2:
+		g.away.Store(false)
+		if time.Since(g.learned) > peersEvery {
+			if peers, err := g.reg.Peers(ctx, mostPeers); err == nil {
+				g.peers, g.learned = peers, time.Now()
+			}
+		}
+	default:
+		g.away.Store(g.nobodyHears(ctx))
 	}
 }
 

@@ -3,6 +3,7 @@ package nodeagent
 import (
 	"errors"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -136,3 +137,45 @@ func TestNode_onStart(t *testing.T) {
 }
 
 var errNotYet = errors.New("not yet")
+
+// TestGate_session: the node may have been put out for silence a fence after its
+// session was seen last, however well etcd answers now.
+func TestGate_session(t *testing.T) {
+	const fence = 10 * time.Second
+	reg := newFakeEtcd()
+	reg.orphan = true
+	g := newGate(&Config{Fence: fence, OnPartition: Drain}, reg)
+	for _, c := range []struct {
+		about string
+		ago   time.Duration
+		ready bool
+	}{{"lately", 9 * time.Second, true}, {"too long ago", 11 * time.Second, false}} {
+		reg.lived = cluster.Boottime() - c.ago
+		if why := g.ready(); (why == "") != c.ready {
+			t.Errorf("%s: %q", c.about, why)
+		}
+	}
+	reg.lived = 0
+	if why := g.ready(); !strings.HasPrefix(why, "no session in etcd") {
+		t.Errorf("never: %q", why)
+	}
+	g.good.Store(int64(cluster.Boottime() - 9*time.Second)) // etcd was away for everybody
+	if why := g.ready(); why != "" {
+		t.Errorf("back from where no one heard it: %q", why)
+	}
+}
+
+// TestGate_awayWithoutSession: a node that had no session any more when etcd went may
+// be put out as soon as etcd is back; the others go on.
+func TestGate_awayWithoutSession(t *testing.T) {
+	for _, orphan := range []bool{false, true} {
+		reg := &fakeEtcd{down: true, orphan: orphan, contact: cluster.Boottime() - 11*time.Second}
+		g := newGate(&Config{Fence: 10 * time.Second, OnPartition: Drain}, reg)
+		g.look(t.Context()) // nobody else hears of etcd
+		g.look(t.Context())
+		reg.down, reg.orphan = false, true // it is back
+		if why := g.ready(); (why == "") == orphan {
+			t.Errorf("without a session %t: ready: %q", orphan, why)
+		}
+	}
+}

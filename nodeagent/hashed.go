@@ -1,6 +1,9 @@
 package nodeagent
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // leastHash is how many letters and digits of a name are taken for a hash.
 const leastHash = 8
@@ -34,6 +37,29 @@ func hashed(path string) bool {
 	}
 }
 
+// surelyHashed is hashed with hex digits, several letters among them: a name that
+// nobody gives, and nobody guesses.
+func surelyHashed(path string) bool {
+	name := path[strings.LastIndexByte(path, '/')+1:]
+	parts := strings.FieldsFunc(name, func(r rune) bool { return strings.ContainsRune(".-_~", r) })
+	return slices.ContainsFunc(parts, isHexHash)
+}
+
+// isHexHash is isHash of hex digits alone, at least two of them letters.
+func isHexHash(s string) bool {
+	letters := 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9':
+		case c >= 'a' && c <= 'f':
+			letters++
+		default:
+			return false
+		}
+	}
+	return letters >= 2 && isHash(s)
+}
+
 func isHash(s string) bool {
 	if len(s) < leastHash {
 		return false
@@ -56,6 +82,9 @@ func isHash(s string) bool {
 		}
 	}
 	if hex == len(s) {
+		if last := s[len(s)-1]; lower == 1 && last >= 'a' { // 20240115a
+			return false
+		}
 		return digits >= 2 && lower >= 1
 	}
 	return len(s) <= 32 && digits >= 1 && lower >= 2 && upper >= 2 && 5*changes(s) >= 2*len(s)

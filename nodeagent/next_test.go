@@ -37,6 +37,38 @@ func TestNext(t *testing.T) {
 	}
 }
 
+// TestNext_more: what the operator's program and a swap that failed keep a node from.
+func TestNext_more(t *testing.T) {
+	base := func() *Standing {
+		s := &Standing{View: view("b@1", "a@0", "c@2"), Trees: ids("a b c"), Claims: ids("a b -"), Claiming: true, Known: true}
+		s.View.Member.Value = cluster.MemberIn
+		return s
+	}
+	never := func(release.ID) bool { return false }
+	for _, c := range []struct {
+		name    string
+		change  func(*Standing)
+		want    string
+		entered bool
+	}{
+		{"it has not passed", func(s *Standing) { s.May = never }, "vet", true},
+		{"nor of a node that does not count yet", func(s *Standing) { s.May, s.Claiming, s.Claims = never, false, ids("- - -") }, "vet", false},
+		{"it is not shown", func(s *Standing) { s.Unshown = true }, "show", false},
+		{"what it still shows is damaged", func(s *Standing) { s.Shown, s.Trees = "a", ids("- b c") }, "lower 0", false},
+		{"and lowered", func(s *Standing) { s.Shown, s.Trees, s.Claims = "a", ids("- b c"), ids("- b -") }, "fetch a", false},
+		{"one that is out need not pass", func(s *Standing) { s.May, s.View.Member.Value = never, cluster.MemberOut }, "rest", false},
+		{"nothing keeps it", func(*Standing) {}, "claim", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := base()
+			c.change(s)
+			if m := Next(s); inWords(m) != c.want || m.Entered != c.entered {
+				t.Errorf("%s, entered %v, want %s, %v", inWords(m), m.Entered, c.want, c.entered)
+			}
+		})
+	}
+}
+
 // inWords is a move in words.
 func inWords(m Move) string {
 	switch m.Do {

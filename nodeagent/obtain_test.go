@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -149,5 +150,32 @@ func TestSite_giveUpFails(t *testing.T) {
 	}
 	if was.refs.Load() != 0 {
 		t.Error("the release is open")
+	}
+}
+
+// TestSite_lacksPrevious: a node that comes in just after a flip is not ready before it
+// holds what visitors may have begun a page of; one that counted all along is.
+func TestSite_lacksPrevious(t *testing.T) {
+	b := firstBuild()
+	s, r := bareSite(t, b, b.with("index.html", "two"))
+	s.cfg.Fence = DefaultFence
+	gone := release.ID("000001-000000000001")
+	v := activeIs(r[0], 2)
+	v.Active.Value.Previous = &cluster.Held{Release: gone, Buffer: 1}
+	s.see(v)
+	s.entered = true
+	if why := s.ready(); !strings.HasPrefix(why, "does not hold the release before") {
+		t.Errorf("ready %q", why)
+	}
+	s.joining = time.Now().Add(-DefaultFence - PageTime)
+	if why := s.ready(); why != "" {
+		t.Errorf("long after: %q", why)
+	}
+	v = activeIs(r[1], 3)
+	v.Active.Value.Previous = &cluster.Held{Release: r[0].Manifest.ID()}
+	s.see(v)
+	s.disk.bufs[0].damaged = true
+	if why := s.ready(); why != "" {
+		t.Errorf("it counted when it swapped: %q", why)
 	}
 }

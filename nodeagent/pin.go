@@ -148,7 +148,8 @@ func pinIn(line string) (string, bool) {
 	for line != "" {
 		var one string
 		one, line, _ = strings.Cut(line, ";")
-		if v, ok := strings.CutPrefix(strings.TrimLeft(one, " "), pinCookie+"="); ok {
+		// A cookie of that name from elsewhere, of the parent domain maybe, has no parts.
+		if v, ok := strings.CutPrefix(strings.TrimLeft(one, " "), pinCookie+"="); ok && strings.Contains(v, ".") {
 			return strings.TrimRight(v, " "), true
 		}
 	}

@@ -2,6 +2,7 @@ package nodeagent
 
 import (
 	"bytes"
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -230,6 +231,46 @@ func TestNode_catchUp(t *testing.T) {
 	n.serves(r2)
 }
 
+// TestNode_catchUpStarted: a node that has just started and has not heard of a flip
+// does not take a pin to it for one that etcd has forgotten, also when what the watch
+// tells first is older than the answer.
+func TestNode_catchUpStarted(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.etcd.change(func(rev int64) {
+		n.etcd.view.Secret = testSecret
+		n.etcd.view.Serving = cluster.Entry[cluster.Serving]{Value: cluster.DefaultServing(), Mod: rev, Create: rev}
+	})
+	n.start()
+	b := firstBuild()
+	n.rollOut(b)
+	h := n.agent.sites[0].front.holdings.Load()
+	n.halt()
+	r2 := n.publish(b.with("index.html", "two"))
+	var old cluster.NodeView
+	n.etcd.change(func(int64) { old, n.etcd.deaf = n.etcd.view, true })
+	n.etcd.flipElsewhere(r2.Manifest.ID(), 1)
+	n.start()
+	n.until("it shows what it showed", func() error {
+		if r := ask(n.agent.Handler(), "GET", "/index.html"); r.Code != 200 {
+			return fmt.Errorf("%d %q", r.Code, r.Body)
+		}
+		return nil
+	})
+	s := n.agent.sites[0]
+	pin := cookie(h.pins.value(h.shown.epoch+1, r2.Manifest.ID()))
+	if r := ask(n.agent.Handler(), "GET", "/index.html", pin...); r.Code != 503 {
+		t.Errorf("before it has heard of anything: %d %q", r.Code, r.Body)
+	}
+	s.see(old)
+	if s.catchUpTo(t.Context(), h.shown.epoch+1) {
+		t.Error("what the watch told is older than the answer, and was believed")
+	}
+	if !s.catchUpTo(t.Context(), 99) {
+		t.Error("etcd knows no epoch 99, and that was not believed")
+	}
+}
+
 // TestNode_catchUpAway: while etcd is away, visitors who have seen a flip elsewhere
 // do not wait for it again and again.
 func TestNode_catchUpAway(t *testing.T) {
@@ -263,7 +304,7 @@ func TestSite_hear(t *testing.T) {
 	entry := func(epoch release.Epoch, mod int64) cluster.Entry[cluster.Active] {
 		return cluster.Entry[cluster.Active]{Value: cluster.Active{Epoch: epoch}, Mod: mod, Create: 1}
 	}
-	s := &site{front: NewFront("www"), wake: make(chan struct{}, 1), wasActive: map[release.ID]bool{}}
+	s := &site{cfg: &Config{}, disk: &disk{}, front: NewFront("www"), wake: make(chan struct{}, 1), wasActive: map[release.ID]bool{}}
 	s.view, s.seen = cluster.NodeView{Revision: 10, Active: entry(1, 10)}, true
 	s.applied = state{Epoch: 1}
 	s.hear(entry(2, 12), 15)

@@ -17,13 +17,12 @@ import (
 const (
 	probeTimeout = 2 * time.Second // of one request
 	probeTries   = 3               // wrong answers in a row that make a release bad
-	probeAgain   = 300 * time.Millisecond
-	mostProbed   = 1 << 20 // bytes of a body in which a text is looked for
-	mostExcerpt  = 120     // bytes of a body that was wrong
+	mostProbed   = 1 << 20         // bytes of a body in which a text is looked for
+	mostExcerpt  = 120             // bytes of a body that was wrong
 )
 
-// insist asks several times before it says that an answer is wrong: a file that is
-// found damaged is repaired within moments, and a hiccup is no bad release. It is not
+// insist asks several times, each at its time, before it says that an answer is wrong:
+// a file that is found damaged is repaired within moments, and a hiccup is no bad release. It is not
 // known to be right or wrong while the node's server does not listen: it stops.
 func (b *baker) insist(ctx context.Context, x baking, p cluster.Probe) (bad string, known bool) {
 	for try := 1; ; try++ {
@@ -34,7 +33,7 @@ func (b *baker) insist(ctx context.Context, x baking, p cluster.Probe) (bad stri
 		case bad == "" || try == probeTries:
 			return bad, true
 		}
-		sleep(ctx, probeAgain)
+		sleep(ctx, b.every)
 	}
 }
 

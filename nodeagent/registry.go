@@ -39,11 +39,12 @@ type Registry interface {
 	// ClockError is how far the node's clock is ahead of the leader's when it is
 	// too far to go by it, as far as is known; 0 while it is not.
 	ClockError() time.Duration
-	// Alive reports whether the node's session lives, as far as is known.
-	Alive() bool
 	// Contact is when, by cluster.Boottime, the last question began that etcd
-	// answered, 0 for never.
+	// answered and whose answer was acted on, for all sites; 0 for never.
 	Contact() time.Duration
+	// Lived is Contact, of the questions whose answers had the node's own session in
+	// them; still says that no later one lacked it.
+	Lived() (since time.Duration, still bool)
 	// Peers are some other nodes that live.
 	Peers(ctx context.Context, most int) ([]cluster.Peer, error)
 	// MissedEvents counts changes that no watch had told of.

@@ -44,7 +44,7 @@ func worthKeeping(old, active *release.Manifest, wasActive bool) []release.File 
 	var files []release.File
 	for _, f := range old.Files {
 		now, ok := active.Lookup(f.Path)
-		if ok && now.Digest == f.Digest || isPage(f) || !wasActive && !hashed(f.Path) {
+		if ok && now.Digest == f.Digest || isPage(f) || !wasActive && !surelyHashed(f.Path) {
 			continue
 		}
 		files = append(files, f)
@@ -114,6 +114,7 @@ func (s *site) openRetained(id release.ID, files []release.File, since time.Time
 	}
 	r := &Release{id: id, files: k, root: root, idText: []string{string(id)}}
 	r.refs.Store(1)
+	r.public.Store(true) // what nobody was shown is not in it, but for what nobody guesses
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.retained = append(s.retained, retained{r, since})

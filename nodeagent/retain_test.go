@@ -105,9 +105,9 @@ func TestNode_retain(t *testing.T) {
 // TestWorthKeeping: of a release that nobody was shown, only what cannot be
 // guessed is kept.
 func TestWorthKeeping(t *testing.T) {
-	old := testRelease(t, "www", 1, map[string]string{"index.html": "a", "same.css": "s", "other.css": "o", "gone.png": "g", assetOf(1): "1"}).manifest
+	old := testRelease(t, "www", 1, map[string]string{"index.html": "a", "same.css": "s", "other.css": "o", "gone.png": "g", "FY25Q3Report.pdf": "r", assetOf(1): "1"}).manifest
 	now := testRelease(t, "www", 2, map[string]string{"index.html": "b", "same.css": "s", "other.css": "p", assetOf(2): "2"}).manifest
-	for was, want := range map[bool]string{true: assetOf(1) + " gone.png other.css", false: assetOf(1)} {
+	for was, want := range map[bool]string{true: "FY25Q3Report.pdf " + assetOf(1) + " gone.png other.css", false: assetOf(1)} {
 		var got []string
 		for _, f := range worthKeeping(old, now, was) {
 			got = append(got, f.Path)
@@ -136,6 +136,9 @@ func TestSite_prune(t *testing.T) {
 	defer s.close()
 	if err := s.readRetained(); err != nil || len(s.retained) != 1 {
 		t.Fatalf("%d kept, %v", len(s.retained), err)
+	}
+	if !s.retained[0].rel.public.Load() {
+		t.Error("what was active is taken for what nobody was shown")
 	}
 	s.retained[0].since = time.Now().Add(-25 * time.Hour)
 	s.prune()

@@ -26,23 +26,33 @@ type target struct {
 	split    *split         // what visitors are shown besides; nil: nothing
 }
 
-// atOnce is what a node shows of what is active.
-func (s *site) atOnce(a cluster.Active) target {
-	id, manifest := s.shownOf(a)
-	return target{a.Release, a.Epoch, id, manifest, splitOf(a)}
+// dueOf is what a node of a group, which has applied an epoch, is to show at a time by
+// its own clock, and whether it waits to show a. A clock that is known to be wrong by
+// off says nothing about the time, nor does one by which the flip is yet to be made:
+// such a node does not wait.
+func dueOf(a cluster.Active, g release.Group, applied release.Epoch, now time.Time, off time.Duration) (t target, waits bool) {
+	before, epoch, waits := a.WaitsAt(now, applied)
+	switch {
+	case !waits || off != 0 || now.Before(a.At.Add(-cluster.MaxClockError)):
+		id, manifest := shownBy(g, a)
+		return target{a.Release, a.Epoch, id, manifest, splitOf(a)}, false
+	case before == nil:
+		return target{epoch: epoch}, true
+	}
+	return target{release: before.Release, epoch: epoch, shown: before.Release}, true
 }
 
 // due is what is to be shown now. It is called with the lock, and sets the alarm for
 // the time when it will be something else.
 func (s *site) due(a cluster.Active) target {
-	if a.ActivateAt.IsZero() {
-		s.waiting = false
-		return s.atOnce(a)
+	var now time.Time
+	var off time.Duration
+	if !a.ActivateAt.IsZero() {
+		now, off = s.cfg.now(), s.reg.ClockError()
 	}
-	now := s.cfg.now()
-	before, epoch, waits := a.WaitsAt(now, s.applied.Epoch)
-	if s.waiting = waits && !s.clockWrong(a, now); !s.waiting {
-		return s.atOnce(a)
+	var t target
+	if t, s.waiting = dueOf(a, s.cfg.Group, s.applied.Epoch, now, off); !s.waiting {
+		return t
 	}
 	left := min(a.ActivateAt.Sub(now), lookAgain)
 	if s.alarm == nil {
@@ -50,10 +60,7 @@ func (s *site) due(a cluster.Active) target {
 	} else {
 		s.alarm.Reset(left)
 	}
-	if before == nil {
-		return target{epoch: epoch}
-	}
-	return target{release: before.Release, epoch: epoch, shown: before.Release}
+	return t
 }
 
 // look swaps if it is time.
@@ -68,12 +75,6 @@ func (s *site) look() {
 	if news {
 		s.poke()
 	}
-}
-
-// clockWrong: the node cannot tell when it is time, and does not wait. A clock by
-// which the flip is yet to be made is behind.
-func (s *site) clockWrong(a cluster.Active, now time.Time) bool {
-	return now.Before(a.At.Add(-cluster.MaxClockError)) || s.reg.ClockError() != 0
 }
 
 // wants is the epoch that the node is to show now. It is called with the lock.

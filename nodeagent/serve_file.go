@@ -2,6 +2,7 @@ package nodeagent
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -60,7 +61,7 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, v *visit, rel *Re
 	if name := strings.TrimPrefix(v.path, "/"); out.Status != http.StatusOK || v.old != nil {
 		other := v.lost(name)
 		if other == nil && out.Status == http.StatusNotFound && isAsset(r, v.path) {
-			other = v.asset(name)
+			other = v.asset(r.Context(), name, f)
 		}
 		if other == nil && out.Status == http.StatusNotFound && f.unconfirmed.Load() && hashed(name) {
 			// A node that has just started may not know the page that it is of.
@@ -82,6 +83,7 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, v *visit, rel *Re
 		v.noCache(head)
 		head["Location"] = []string{v.prefix(out.Location)}
 		headers.Apply(v.path, head)
+		v.limit(head)
 		w.WriteHeader(out.Status)
 	case out.Status == http.StatusOK:
 		v.cache(head, from, file)
@@ -99,6 +101,13 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, v *visit, rel *Re
 	}
 }
 
+// isActive asks etcd whether a release has become active that this node does not show
+// yet.
+func (f *Front) isActive(ctx context.Context, h *holdings, r *Release) bool {
+	f.catchUp(ctx, h.shown.epoch+1)
+	return r.public.Load()
+}
+
 // release gives a release back.
 func (f *Front) release(r *Release, log *slog.Logger) {
 	if err := r.release(); err != nil {
@@ -111,6 +120,10 @@ func (f *Front) fail(w http.ResponseWriter, r *Release, err error, log *slog.Log
 	f.broken(r, err, log)
 	head := w.Header()
 	clear(head)
+	if isScarce(err) { // of this process; another node may have what it takes
+		unavailable(w, "this node is short of memory or of files that it may open")
+		return
+	}
 	head["Cache-Control"] = notStored
 	plain(w, http.StatusInternalServerError, "the file cannot be read on this node")
 }
@@ -127,12 +140,32 @@ func (v *visit) cache(head http.Header, rel *Release, f release.File) {
 		return
 	}
 	v.noCache(head)
+	if isPage(f) {
+		v.pinTo(head)
+	}
+}
+
+// pinTo pins a visitor to the release of the page that he is given.
+func (v *visit) pinTo(head http.Header) {
 	switch {
-	case v.keep || !isPage(f):
+	case v.keep || v.preview:
 	case v.give != "":
 		head["Set-Cookie"] = []string{pinCookie + "=" + v.give + sideSuffix}
 	case v.h.pin != "" && v.h.splits() == nil:
 		head["Set-Cookie"] = []string{pinCookie + "=" + v.h.pin + v.h.pins.suffix}
+	}
+}
+
+// limit makes sure that no cache gives an answer to others that was chosen for this
+// visitor, whatever the site says of it, and that one without a word is asked for anew.
+func (v *visit) limit(head http.Header) {
+	switch {
+	case v.preview:
+		head["Cache-Control"] = notStored
+	case v.keep || v.h != nil && v.h.splits() != nil:
+		head["Cache-Control"] = forOne
+	case head["Cache-Control"] == nil:
+		head["Cache-Control"] = revalidated
 	}
 }
 
@@ -141,6 +174,7 @@ var (
 	immutable   = []string{"public, max-age=31536000, immutable"}
 	revalidated = []string{"no-cache"}
 	notStored   = []string{"no-store"}
+	forOne      = []string{"private, no-cache"}
 	byCookie    = []string{"Cookie"}
 	noIndex     = []string{"noindex"}
 )
@@ -196,15 +230,31 @@ func (r *Release) file(w http.ResponseWriter, req *http.Request, v *visit, f rel
 	h := w.Header()
 	h["Content-Type"] = []string{cmp.Or(f.Type, mediaType(f.Path))}
 	headers.Apply(v.path, h)
-	if v.preview {
-		h["Cache-Control"] = notStored
+	if !v.h.forever(r, f.Path) {
+		v.limit(h)
 	}
 	if a != nil {
 		a.heads(h, f)
 		v.h.answers.keep(v.path, f, a, v.most)
 	}
-	http.ServeContent(w, req, "", time.Unix(f.MTime, 0), file)
+	http.ServeContent(w, sameDate(req, f), "", time.Unix(f.MTime, 0), file)
 	return nil
+}
+
+// sameDate leaves a date out by which a client asks for what has changed since, unless
+// it is the file's own: after a rollback, files are older than they were.
+func sameDate(req *http.Request, f release.File) *http.Request {
+	since := req.Header["If-Modified-Since"]
+	if len(since) == 0 {
+		return req
+	}
+	if t, err := http.ParseTime(since[0]); err == nil && t.Unix() == f.MTime {
+		return req
+	}
+	other := *req
+	other.Header = req.Header.Clone()
+	other.Header.Del("If-Modified-Since")
+	return &other
 }
 
 // page answers with a status that says that there is nothing, and the page that
@@ -217,7 +267,7 @@ func (r *Release) page(w http.ResponseWriter, req *http.Request, v *visit, statu
 	asset := isAsset(req, v.path)
 	if f.Path == "" || asset {
 		headers.Apply(v.path, h)
-		if asset || v.preview {
+		if v.limit(h); asset {
 			h["Cache-Control"] = notStored
 		}
 		plain(w, status, fmt.Sprintf("%d %s", status, strings.ToLower(cmp.Or(notFoundText(status), http.StatusText(status)))))
@@ -229,10 +279,9 @@ func (r *Release) page(w http.ResponseWriter, req *http.Request, v *visit, statu
 	}
 	defer file.Close() // only read
 	h["Content-Type"] = []string{cmp.Or(f.Type, mediaType(f.Path))}
+	v.pinTo(h) // it has parts like any other page
 	headers.Apply(v.path, h)
-	if v.preview {
-		h["Cache-Control"] = notStored
-	}
+	v.limit(h)
 	h["Content-Length"] = []string{strconv.FormatInt(f.Size, 10)}
 	w.WriteHeader(status)
 	if req.Method != http.MethodHead {

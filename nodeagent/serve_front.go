@@ -24,8 +24,8 @@ type Front struct {
 	share       atomic.Int64 // bytes of answers that it may keep
 	gate        *gate        // nil in tests: never cut off
 
-	poke    func()                                         // has the agent look at what is suspect; it does not wait
-	catchUp func(ctx context.Context, epoch release.Epoch) // shows what is active now, if that can be learned soon
+	poke    func()                                                      // has the agent look at what is suspect; it does not wait
+	catchUp func(ctx context.Context, epoch release.Epoch) (never bool) // shows what is active now, if that can be learned soon
 }
 
 // holdings are what a node can answer with. They are never changed once they
@@ -34,6 +34,8 @@ type holdings struct {
 	shown  *shown     // nil: nothing
 	others []*Release // verified, too, the newest first
 	olds   []*Release // what is retained of releases that are not held any more, the newest first
+
+	opening bool // the node has just started: it has more than this
 
 	split   *split // nil: there is no canary
 	serving cluster.Serving
@@ -54,7 +56,7 @@ type shown struct {
 
 // NewFront is a site that shows nothing yet, and is not confirmed.
 func NewFront(site release.Site) *Front {
-	f := &Front{site: site, poke: func() {}, catchUp: func(context.Context, release.Epoch) {}}
+	f := &Front{site: site, poke: func() {}, catchUp: func(context.Context, release.Epoch) bool { return false }}
 	f.holdings.Store(&holdings{serving: cluster.DefaultServing(), answers: &answers{}})
 	f.share.Store(mostKept)
 	f.unconfirmed.Store(true)
@@ -123,6 +125,9 @@ func (f *Front) Hold(rs, olds []*Release) {
 	slices.SortFunc(olds, newest)
 	f.change(func(h *holdings) { h.others, h.olds = rs, olds })
 }
+
+// setOpening says whether what the node has is still being looked at.
+func (f *Front) setOpening(yes bool) { f.change(func(h *holdings) { h.opening = yes }) }
 
 // Serve says how the site is served. Without a secret nobody is pinned.
 func (f *Front) Serve(s cluster.Serving, secret cluster.Secret) {

@@ -1,6 +1,8 @@
 package nodeagent
 
 import (
+	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -36,6 +38,7 @@ type quickListener struct {
 	idle   time.Duration // how long a connection may say nothing
 	header time.Duration // how long the head of a request may take
 	closed atomic.Bool   // the server stops
+	busy   atomic.Int64  // answers that are on their way
 	second atomic.Pointer[second]
 }
 
@@ -82,3 +85,21 @@ func (l *quickListener) end(now time.Time, last bool) []byte {
 	}
 	return s.end[0]
 }
+
+// Finish waits until the answers are sent that the server does not know of; after it
+// has been shut down, no new ones begin.
+func (l *quickListener) Finish(ctx context.Context) error {
+	tick := time.NewTicker(finishEvery)
+	defer tick.Stop()
+	for l.busy.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d answers: %w", l.busy.Load(), context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// finishEvery is how often a server that stops looks whether all is sent.
+const finishEvery = 10 * time.Millisecond

@@ -247,7 +247,7 @@ func TestQuicken(t *testing.T) {
 		{"a range, if", request("/page.html", "Range: bytes=4-7", "If-Range: "+etag), 1},
 		{"a pin to another release", request("/app.3f9ac1d2.js", "Cookie: relman="+h.pinTo(1, rs[0])), 1},
 		{"a pin in a second cookie", request("/page.html", "Cookie: a=b", "Cookie: relman="+h.pinTo(1, rs[0])), 1},
-		{"a wrong pin", request("/page.html", "Cookie: relman=x"), 1},
+		{"a wrong pin", request("/page.html", "Cookie: relman=1.x.y"), 1},
 		{"a pin in a header", request("/page.html", "Relman-Pin: "+h.pinTo(1, rs[0])), 1},
 		{"a pin in the path", request("/_r/" + h.pinTo(1, rs[0]) + "/page.html"), 1},
 		{"a preview", request("/page.html?relman-preview=off"), 1},
@@ -722,5 +722,83 @@ func TestQuicken_counts(t *testing.T) {
 	w.until("counted", func() bool { return count() == want })
 	if page.slow {
 		t.Error("nothing was quick")
+	}
+}
+
+// TestQuicken_finish: a server that has been shut down still waits for the answers
+// that net/http does not know of.
+func TestQuicken_finish(t *testing.T) {
+	big := strings.Repeat("x", 60<<10)
+	f := NewFront("www")
+	f.Serve(cluster.DefaultServing(), testSecret)
+	f.SetConfirmed(true)
+	f.Show(testRelease(t, "www", 1, map[string]string{"index.html": "one", "big.txt": big}), 4)
+	s := NewServer(nil)
+	s.Add(f)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	q, is := s.Quicken(srv, l).(*quickListener)
+	if !is {
+		t.Fatal("it is another listener")
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(q) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	get := "GET /big.txt HTTP/1.1\r\nHost: x\r\n\r\n"
+	read := bufio.NewReaderSize(c, 4096)
+	answer := func() error {
+		r, err := http.ReadResponse(read, nil)
+		if err != nil {
+			return err
+		}
+		defer r.Body.Close()
+		if n, err := io.Copy(io.Discard, r.Body); err != nil || n != int64(len(big)) {
+			return fmt.Errorf("%d bytes: %w", n, err)
+		}
+		return nil
+	}
+	if _, err := io.WriteString(c, get); err != nil { // first, so that it is in memory
+		t.Fatal(err)
+	}
+	if err := answer(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, strings.Repeat(get, 300)); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); q.busy.Load() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("no answer is on its way")
+		}
+	}
+	if err := srv.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := q.Finish(over); err == nil {
+		t.Error("nobody reads, and all is sent")
+	}
+	finished := make(chan error, 1)
+	go func() { finished <- q.Finish(t.Context()) }()
+	n := 0
+	for err = answer(); err == nil; err = answer() {
+		n++
+	}
+	if n == 0 { // how many more does not matter: questions that it does not read end it
+		t.Errorf("no whole answer, %v", err)
+	}
+	if err := <-finished; err != nil {
+		t.Error(err)
 	}
 }

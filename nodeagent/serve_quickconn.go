@@ -187,6 +187,8 @@ func (c *quickConn) compose(q *quickRequest, now time.Time, last bool) bool {
 // write writes the pieces. Behind the last answer, and where somebody has wanted
 // to close the connection meanwhile, it ends.
 func (c *quickConn) write(last bool) error {
+	c.l.busy.Add(1) // before it can be seen to be busy
+	defer c.l.busy.Add(-1)
 	if !c.state.CompareAndSwap(quickIdle, quickBusy) {
 		return net.ErrClosed
 	}

@@ -29,6 +29,7 @@ type Release struct {
 	refs     atomic.Int64 // 0: the root is closed, for good
 	closed   atomic.Bool  // the owner's reference is given back
 	suspect  atomic.Bool  // something of it was not as it was verified
+	public   atomic.Bool  // it is known to have been active, or to be a canary
 	told     sync.Map     // paths that could not be served, once in the log each
 	variants *variants    // of its files; nil: none
 	besides  besides

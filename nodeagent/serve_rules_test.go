@@ -46,8 +46,8 @@ func TestServe_rules(t *testing.T) {
 		{"/app.ab1ab1ab1ab1.js", 200, "hashed", "", "no-cache"},
 		{"/_redirects", 404, "", "", ""},
 		{"/_headers", 404, "", "", ""},
-		{"/_r/" + pin + "/about.html", 308, "", "/_r/" + pin + "/about", "no-cache"},
-		{"/_r/" + pin + "/old", 301, "", "/_r/" + pin + "/about", "no-cache"},
+		{"/_r/" + pin + "/about.html", 308, "", "/_r/" + pin + "/about", "private, no-cache"},
+		{"/_r/" + pin + "/old", 301, "", "/_r/" + pin + "/about", "private, no-cache"},
 	} {
 		r := ask(s, "GET", c.path)
 		h := r.Header()

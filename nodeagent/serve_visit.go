@@ -1,13 +1,15 @@
 package nodeagent
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
-	"path"
 	"strconv"
 	"strings"
 	"time"
+
+	"relman/nodeagent/siterules"
 )
 
 // visit is one request with the release that answers it, acquired.
@@ -65,8 +67,11 @@ func (f *Front) visit(r *http.Request) (v visit, err error) {
 		return v, &visitError{http.StatusNotFound, "404 page not found"}
 	}
 	if v.pinned && p.epoch > h.shown.epoch {
-		f.catchUp(r.Context(), p.epoch)
+		never := f.catchUp(r.Context(), p.epoch)
 		h = f.holdings.Load()
+		if never && !v.preview && !inPath { // a pin to what etcd has forgotten is none
+			v.pinned, v.keep, p = false, false, pin{}
+		}
 	}
 	if h.shown == nil {
 		return v, &visitError{http.StatusServiceUnavailable, fmt.Sprintf("no release of site %s is active on this node yet", f.site)}
@@ -81,9 +86,14 @@ func (f *Front) visit(r *http.Request) (v visit, err error) {
 			return v, nil
 		}
 		v.old = h.kept(p.release)
-		if v.preview || behind || h.tries(p.release) {
+		if v.preview || behind || h.opening || h.tries(p.release) {
 			return v, &visitError{http.StatusServiceUnavailable, fmt.Sprintf("this node does not hold release %s of site %s", p.release, f.site)}
 		}
+	}
+	// What he was judged by: a swap that comes now is for the next request.
+	if h.shown.release.acquire() {
+		v.h, v.rel = h, h.shown.release
+		return v, nil
 	}
 	if v.h, v.rel = f.hold(); v.rel == nil {
 		return v, &visitError{http.StatusServiceUnavailable, fmt.Sprintf("no release of site %s is active on this node yet", f.site)}
@@ -101,13 +111,7 @@ func navigates(r *http.Request, path string) bool {
 }
 
 // pageLike: a path that has no extension, or that of a page.
-func pageLike(p string) bool {
-	switch path.Ext(p) {
-	case "", ".html", ".htm":
-		return true
-	}
-	return false
-}
+func pageLike(p string) bool { return !siterules.LooksLikeAsset(p) }
 
 // prefix is an address of the site for a visitor with a pin in the path.
 func (v *visit) prefix(location string) string {
@@ -139,7 +143,7 @@ func isAsset(r *http.Request, path string) bool {
 // lost finds a path in what is retained of the visitor's release, acquired; nil
 // for none: then it is what the release had in common with what is shown.
 func (v *visit) lost(name string) *Release {
-	if v.old == nil || name == "" {
+	if v.old == nil || name == "" || siterules.IsControl(name) {
 		return nil
 	}
 	if _, ok := v.old.files.Lookup(name); ok && v.old.acquire() {
@@ -151,16 +155,22 @@ func (v *visit) lost(name string) *Release {
 // asset finds a path that the visitor's release lacks in the others that the
 // node holds, the newest first, acquired; nil for none. A hash in the name says
 // which content is meant, and nobody guesses it, so it may be that of a release
-// which is not active yet. Anything else is found for visitors who are pinned, and
-// only in what was active before: what a release removed is gone for everybody
-// else, and what is not released yet is not shown.
-func (v *visit) asset(name string) *Release {
+// which is not active yet; of a name that only looks like one that has to be known
+// to be active, elsewhere at least. Anything else is found for visitors who are
+// pinned, and only in what was active before: what a release removed is gone for
+// everybody else, and what is not released yet is not shown.
+func (v *visit) asset(ctx context.Context, name string, f *Front) *Release {
 	exact := hashed(name)
-	if !exact && !v.pinned {
+	if !exact && !v.pinned || siterules.IsControl(name) {
 		return nil
 	}
+	sure := surelyHashed(name)
 	for _, r := range v.h.all() {
-		if r == v.rel || !exact && r.ID().Seq() >= v.h.shown.release.ID().Seq() {
+		later := r.ID().Seq() >= v.h.shown.release.ID().Seq()
+		if r == v.rel || !exact && later {
+			continue
+		}
+		if _, ok := r.files.Lookup(name); ok && later && !sure && !r.public.Load() && !f.isActive(ctx, v.h, r) {
 			continue
 		}
 		if _, ok := r.files.Lookup(name); ok && r.acquire() {

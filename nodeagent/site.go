@@ -56,6 +56,7 @@ type site struct {
 	stopWork  context.CancelCauseFunc
 	applied   state
 	swapped   time.Time
+	joining   time.Time   // when the node swapped last and had not been showing what was active before
 	waiting   bool        // what is active is scheduled, and shown later
 	alarm     *time.Timer // looks whether it is time; nil until something was scheduled
 	refusing  error       // why etcd is not obeyed; nil: it is
@@ -239,6 +240,11 @@ func (s *site) swap() {
 	if c := a.Canary; c != nil {
 		s.wasActive[c.Release] = true // for some
 	}
+	for _, b := range s.disk.bufs {
+		if b.open != nil && s.wasActive[b.id()] {
+			b.open.public.Store(true)
+		}
+	}
 	if s.refusing == nil && s.applied.Cluster == "" {
 		s.applied.Cluster = s.view.Cluster
 	}
@@ -257,6 +263,9 @@ func (s *site) swap() {
 		// The release that was shown stays open: it is the previous one now.
 		s.front.show(r, to.epoch, to.split)
 		s.swapped = s.cfg.now()
+		if p := a.Previous; !s.entered || p != nil && p.Release != id {
+			s.joining = time.Now()
+		}
 		s.applied = state{Release: to.release, Epoch: to.epoch, Seq: max(s.applied.Seq, to.release.Seq()), Cluster: s.applied.Cluster}
 	}
 	if to.epoch == a.Epoch {
@@ -320,12 +329,27 @@ func (s *site) ready() string {
 		return "not a member"
 	case s.view.Active.Exists() && epoch != s.wants():
 		return "does not serve the active release yet"
-	case s.lacksCanary():
-		return "does not hold the canary"
+	case s.lacksSide() != "":
+		return s.lacksSide()
 	case !s.entered:
 		return "has not entered yet"
+	case s.lacksPrevious():
+		return "does not hold the release before, which pages that are being loaded may be of"
 	}
 	return ""
+}
+
+// PageTime is what a page may take to load.
+const PageTime = 10 * time.Second
+
+// lacksPrevious reports whether visitors who come here may have begun their page
+// before the flip and this node, which did not take traffic then, does not hold that
+// release. A node that is behind may have sent them as late as a fence after the flip.
+// It is called with the lock.
+func (s *site) lacksPrevious() bool {
+	a := s.view.Active
+	p := a.Value.Previous
+	return a.Exists() && p != nil && time.Since(s.joining) < s.cfg.Fence+PageTime && s.holding(p.Release, release.Digest{}) == nil
 }
 
 // retry calls f until it succeeds or ctx ends, with full jitter.

@@ -2,42 +2,100 @@ package nodeagent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"relman/cluster"
 	"relman/release"
 )
 
-// learn reads the node's claims when they may not be what they are believed to
-// be, and lowers those that are not true (T11a): the first act of a boot.
-func (s *site) learn(ctx context.Context, v cluster.NodeView) error {
-	if s.known && s.member == v.Member.Mod {
-		return nil
+// obey does what v calls for, move by move, until there is nothing left to do.
+func (s *site) obey(ctx context.Context, v cluster.NodeView) error {
+	for ctx.Err() == nil {
+		m := Next(s.standing(v))
+		if m.Entered {
+			s.mu.Lock()
+			s.entered, s.wasIn = true, true
+			s.mu.Unlock()
+		}
+		if m.Do == Rest {
+			return nil
+		}
+		if err := s.do(ctx, v, m); err != nil {
+			return err
+		}
 	}
+	return context.Cause(ctx)
+}
+
+var errUnshown = errors.New("is held and not shown")
+
+func (s *site) do(ctx context.Context, v cluster.NodeView, m Move) error {
+	switch m.Do {
+	case Learn:
+		return s.learn(ctx, v)
+	case Lower:
+		s.log.Warn("claims are not true on this disk", "buffers", m.Buffers)
+		return s.lower(ctx, v, m.Buffers)
+	case Fetch:
+		return s.fetch(ctx, v, m)
+	case Vet:
+		return s.vet(ctx, v, m.Release)
+	case Enter:
+		return s.enter(ctx, v, m.Claims)
+	case Claim:
+		return s.claim(ctx, v)
+	case Show: // that was tried
+		id, _ := s.shownOf(v.Active.Value)
+		return fmt.Errorf("release %s %w", id, errUnshown)
+	case Rest:
+	}
+	return nil
+}
+
+// standing is where the node stands, seen from v. It swaps first, where it can.
+func (s *site) standing(v cluster.NodeView) *Standing {
+	for len(s.claims) < len(s.disk.bufs) {
+		s.claims = append(s.claims, "")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.swap()
+	shown, epoch := s.front.Shown()
+	st := &Standing{
+		View: v, Group: s.cfg.Group, Release: s.applied.Release, Epoch: s.applied.Epoch, Shown: shown,
+		Claims: s.claims, Claiming: s.claiming, Known: s.known && s.member == v.Member.Mod, May: s.mayClaim,
+	}
+	for _, b := range s.disk.bufs {
+		var id release.ID
+		if b.open != nil && !b.damaged {
+			id = b.id()
+		}
+		st.Trees = append(st.Trees, id)
+	}
+	st.Unshown = v.Active.Exists() && epoch < v.Active.Value.Epoch && !s.waiting
+	return st
+}
+
+// learn reads the node's claims: the first act of a boot, and of whenever they may
+// not be what they are believed to be.
+func (s *site) learn(ctx context.Context, v cluster.NodeView) error {
 	claims, claiming, err := s.reg.Claims(ctx, s.name)
 	if err != nil {
 		return err
 	}
-	s.claims, s.claiming = make([]release.ID, max(len(claims), len(s.disk.bufs))), claiming
-	copy(s.claims, claims)
+	s.claims, s.claiming = slices.Clone(claims), claiming
 	if !claiming { // also where etcd was restored to before it entered
 		s.mu.Lock()
 		s.entered = false
 		s.mu.Unlock()
 	}
-	// Those of a node that drains go with it; until then what they stand for stays.
-	in := v.Member.Value == cluster.MemberIn
-	if lower := untrue(s.claims, s.holds); in && len(lower) > 0 {
-		s.log.Warn("claims are not true on this disk", "buffers", lower)
-		if err := s.lower(ctx, v, lower); err != nil {
-			return err
-		}
-	}
 	s.known, s.member = true, v.Member.Mod
 	return nil
 }
 
-// lower takes claims back.
+// lower takes claims back that the disk cannot back (T11a).
 func (s *site) lower(ctx context.Context, v cluster.NodeView, buffers []int) error {
 	s.known = false // until it is answered
 	if err := s.reg.Lower(ctx, v, buffers); err != nil {
@@ -50,86 +108,33 @@ func (s *site) lower(ctx context.Context, v cluster.NodeView, buffers []int) err
 	return nil
 }
 
-// catchUp fetches the active release where the node does not hold it, and
-// shows it. One that is shown and damaged is repaired.
-func (s *site) catchUp(ctx context.Context, v cluster.NodeView) error {
-	a := v.Active.Value
-	if !v.Active.Exists() {
-		return nil
+// fetch has the node hold a release.
+func (s *site) fetch(ctx context.Context, v cluster.NodeView, m Move) error {
+	var before func(context.Context, cluster.NodeView) error
+	if m.Retract {
+		before = s.retract
 	}
-	if id, _ := s.shownOf(a); id != a.Release {
-		if err := s.catchUpCanary(ctx, v); err != nil {
-			return err
-		}
+	var manifest release.Digest // zero: whatever is registered
+	if a := v.Active.Value; m.Release == a.Release {
+		manifest = a.Manifest
+	} else if c := a.Canary; c != nil && m.Release == c.Release {
+		manifest = c.Manifest
 	}
-	if s.showsOrWaits(a) && s.damagedHolder(a.Release, a.Manifest) == nil {
-		return nil
-	}
-	if !s.holds(a.Release) {
-		if err := s.obtain(ctx, v, a.Release, a.Manifest, nil); err != nil {
-			return err
-		}
-	}
-	if !s.showsOrWaits(a) {
-		return fmt.Errorf("release %s is held and not shown", a.Release)
-	}
-	return nil
+	return s.obtain(ctx, v, m.Release, manifest, before)
 }
 
-// catchUpCanary fetches a canary where the node does not hold it: who sees it may
-// come to any node. A node that does not show the canary of its group fetches
-// that first.
-func (s *site) catchUpCanary(ctx context.Context, v cluster.NodeView) error {
-	c := v.Active.Value.Canary
-	if !v.Active.Exists() || c == nil || s.holds(c.Release) {
-		return nil
+// enter makes the node count, or its claims complete again (T11).
+func (s *site) enter(ctx context.Context, v cluster.NodeView, claims []release.ID) error {
+	s.known = false // until it is answered
+	if err := s.reg.Enter(ctx, v, claims); err != nil {
+		return err
 	}
-	return s.obtain(ctx, v, c.Release, c.Manifest, nil)
-}
-
-// showsOrWaits reports whether the site shows what is active, or something later,
-// trying to; or holds it, and waits until it is time.
-func (s *site) showsOrWaits(a cluster.Active) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.swap()
-	_, shown := s.front.Shown()
-	return shown >= a.Epoch || s.waiting && s.holding(a.Release, a.Manifest) != nil
-}
-
-// enter makes the node count (T11), or makes its claims complete again. A node
-// that does not count yet first fetches what a rollout is about, so that it
-// never holds the rollout up. What has not passed the operator's program is not
-// claimed here either; what is active, or was just before, does not have to.
-func (s *site) enter(ctx context.Context, v cluster.NodeView) error {
-	if r := v.Rollout; r.Exists() && !s.claiming {
-		if !s.holds(r.Value.Release) {
-			if err := s.obtain(ctx, v, r.Value.Release, release.Digest{}, nil); err != nil {
-				return err
-			}
-		}
-		if err := s.vet(ctx, v, r.Value.Release); err != nil {
-			return err
-		}
-	}
-	for len(s.claims) < len(s.disk.bufs) {
-		s.claims = append(s.claims, "")
-	}
-	if claims, differ := entering(v, s.claims, s.claiming, s.holds, s.mayClaim); differ {
-		s.known = false // until it is answered
-		if err := s.reg.Enter(ctx, v, claims); err != nil {
-			return err
-		}
-		s.claims, s.claiming, s.known = claims, true, true
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.entered, s.wasIn = true, true
+	s.claims, s.claiming, s.known = claims, true, true
 	return nil
 }
 
 // onlyRollout reports whether nothing but the rollout's own claim differs:
-// that is for prepare.
+// that is made by itself.
 func onlyRollout(v cluster.NodeView, a, b []release.ID) bool {
 	for k := range a {
 		rollouts := v.Rollout.Exists() && k == v.Rollout.Value.Buffer
@@ -140,25 +145,12 @@ func onlyRollout(v cluster.NodeView, a, b []release.ID) bool {
 	return true
 }
 
-// prepare gets the node ready for a rollout: it retracts what it claims for
-// the buffer (T4), fills a tree, has the operator's program look at it, and
-// claims (T5). A release that the node holds anyway needs no fill.
-func (s *site) prepare(ctx context.Context, v cluster.NodeView) error {
-	r := v.Rollout.Value
-	if !unclaimed(v, s.claims) {
-		return nil
-	}
-	if !s.holds(r.Release) {
-		if err := s.obtain(ctx, v, r.Release, release.Digest{}, s.retract); err != nil {
-			return err
-		}
-	}
-	if err := s.vet(ctx, v, r.Release); err != nil {
-		return err
-	}
+// claim says that the node holds the rollout's release (T5).
+func (s *site) claim(ctx context.Context, v cluster.NodeView) error {
 	if err := s.cfg.point("node.before-claim"); err != nil {
 		return err
 	}
+	r := v.Rollout.Value
 	s.known = false // until it is answered
 	if err := s.reg.Claim(ctx, v); err != nil {
 		return err
@@ -167,7 +159,7 @@ func (s *site) prepare(ctx context.Context, v cluster.NodeView) error {
 	return s.cfg.point("node.after-claim")
 }
 
-// retract says that the rollout's buffer holds nothing, before the tree that
+// retract says that the rollout's buffer holds nothing (T4), before the tree that
 // it stood for is touched. When that is said already it is not said again.
 func (s *site) retract(ctx context.Context, v cluster.NodeView) error {
 	if k := v.Rollout.Value.Buffer; s.claims[k] != "" {
@@ -178,17 +170,4 @@ func (s *site) retract(ctx context.Context, v cluster.NodeView) error {
 		s.claims[k], s.known = "", true
 	}
 	return s.cfg.point("node.after-retract")
-}
-
-// restore gets the previous release back where the node lacks it, so that a
-// rollback needs no preparation, and claims it.
-func (s *site) restore(ctx context.Context, v cluster.NodeView) error {
-	p := v.Active.Value.Previous
-	if !v.Active.Exists() || p == nil || s.holds(p.Release) {
-		return nil
-	}
-	if err := s.obtain(ctx, v, p.Release, release.Digest{}, nil); err != nil {
-		return err
-	}
-	return s.enter(ctx, v)
 }

@@ -114,26 +114,13 @@ func (s *site) round(ctx context.Context, v cluster.NodeView) error {
 		return err
 	}
 	s.report(ctx, v)
-	in := v.Member.Value == cluster.MemberIn
-	counts := in || v.Member.Value == cluster.MemberDrain
 	s.unclaim(v)
-	for _, step := range []struct {
-		do   func(context.Context, cluster.NodeView) error
-		when bool
-	}{
-		{s.examine, true}, // what is suspect is looked at
-		{s.learn, counts}, // a claim that the disk cannot back goes first of all
-		{s.catchUp, true}, // then the active release is shown
-		{s.catchUpCanary, true},
-		{s.enter, in},    // then the node counts
-		{s.prepare, in},  // then it gets ready for the next release
-		{s.restore, in},  // and for the way back
-		{s.patrol, true}, // and at last what nobody asked for is looked at
+	for _, step := range []func(context.Context, cluster.NodeView) error{
+		s.examine, // what is suspect is looked at
+		s.obey,
+		s.patrol, // and at last what nobody asked for
 	} {
-		if !step.when {
-			continue
-		}
-		if err := step.do(ctx, v); err != nil {
+		if err := step(ctx, v); err != nil {
 			return err
 		}
 		if ctx.Err() != nil {

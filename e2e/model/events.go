@@ -116,8 +116,7 @@ func removeNode(who actor, n release.NodeID) wish {
 		if has(v.Live, n) || v.Members[n].Exists() && v.Members[n].Value != cluster.MemberOut {
 			return nil
 		}
-		t := cluster.RemoveNode(n, []*cluster.View{v})
-		return &t
+		return &cluster.RemoveNode(n, []*cluster.View{v})[0]
 	}}
 }
 

@@ -41,7 +41,7 @@ func (x *explorer) wrongState(s *state) []string {
 	}
 	for id, verdict := range v.Verdicts {
 		_, kept := v.Releases[id]
-		w.must(kept || verdict == "", "I14 a verdict stands on no release")
+		w.must(kept || verdict.Value == "", "I14 a verdict stands on no release")
 	}
 	for i := range x.w.nodes {
 		x.wrongNode(&w, s, v, i)
@@ -140,7 +140,7 @@ func forbidden(w *verdicts, t *intent, b *cluster.View, d cluster.Desired) {
 		return
 	}
 	verdict, judged := b.Verdicts[t.release]
-	allowed = d.Overrides(cluster.OverrideVerdict) && d.OverVerdict == verdict
+	allowed = d.Overrides(cluster.OverrideVerdict) && d.OverVerdict == verdict.Mod
 	w.must(!judged || allowed, "I11 "+t.kind+" of a release that is judged")
 }
 

@@ -93,7 +93,9 @@ func (w *world) last() {
 		tries++
 		w.publish(cluster.Desired{Mode: cluster.Publish}, func(got release.ID, r cluster.Result) {
 			// What publishers and operators have sent before may still come.
-			if (r.State == cluster.StateSuperseded || r.State == cluster.StateRefused) && tries < 5 && w.now-began < bound/2 {
+			cordoned := w.cordoned > began || len(w.etcd.observe().Cordons) > 0
+			late := r.State == cluster.StateSuperseded || r.State == cluster.StateRefused || r.State == cluster.StateFailed && cordoned
+			if late && tries < 5 && w.now-began < bound/2 {
 				w.after(2*time.Second, publish)
 				return
 			}
@@ -116,15 +118,20 @@ func (w *world) last() {
 		return
 	}
 	shown := func() bool {
+		active := w.etcd.observe().Active.Value.Release
 		for _, n := range w.nodes {
-			if !n.dead && n.shown != id {
+			if !n.dead && n.shown != active {
 				return false
 			}
 		}
 		return true
 	}
-	if !w.await(nodeTTL, shown) {
-		w.breaks("L2", "not every live node shows %s %v after its flip: %s", id, nodeTTL, w.state())
+	if w.await(nodeTTL, shown) {
+		return
+	}
+	// What a publisher has begun before may have become active after it.
+	if w.etcd.observe().Active.Value.Release == id || !w.await(bound, shown) {
+		w.breaks("L2", "not every live node shows %s, or what came after it, %v after its flip: %s", id, nodeTTL, w.state())
 	}
 }
 

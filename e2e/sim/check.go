@@ -119,7 +119,12 @@ func (c *checker) flip(old, now cluster.Entry[cluster.Active], before map[string
 		w.breaks("I7", "the flip %s of revision %d comes again", a.Flip, at)
 	}
 	c.flips[a.Flip] = now.Mod
-	if old.Exists() && !slices.Contains(a.Needed(), cluster.Held{Release: old.Value.Release, Buffer: old.Value.Buffer}) {
+	keep := []*cluster.Held{{Release: old.Value.Release, Buffer: old.Value.Buffer}}
+	if old.Value.Pending(a.At) { // what nodes were still to show is as good
+		keep = append(keep, old.Value.Previous)
+	}
+	kept := slices.ContainsFunc(keep, func(h *cluster.Held) bool { return h != nil && slices.Contains(a.Needed(), *h) })
+	if old.Exists() && !kept {
 		w.breaks("I10", "%s, which was active, is not kept", old.Value.Release)
 	}
 	back := a.Kind == cluster.Rollback || a.Kind == cluster.KindRevert || a.Kind == cluster.EndCanary
@@ -229,8 +234,8 @@ func (c *checker) store() {
 
 // told: I15, of a result that somebody was told.
 func (c *checker) told(req cluster.RequestID, r cluster.Result) {
-	if r.State != cluster.StateActive {
-		return
+	if r.State != cluster.StateActive || c.w.etcd.reborn > 0 {
+		return // what an etcd says that goes back then may have been forgotten when it arrives
 	}
 	if h := get[cluster.Active](c.w.etcd, cluster.HistoryKey(site, r.Epoch)); !h.Exists() || h.Value.Release != r.Release {
 		c.w.breaks("I15", "request %s was told that %s is active at epoch %d, and the history has %s", req, r.Release, r.Epoch, h.Value.Release)

@@ -35,7 +35,9 @@ type chief struct {
 
 func newChief(w *world, i int) *chief {
 	m := &chief{proc: proc{w: w, name: fmt.Sprintf("manager %d", i+1)}}
-	m.skew = w.between(-5*time.Second, 5*time.Second)
+	if m.skew = w.between(-200*time.Millisecond, 200*time.Millisecond); w.odds(1, 3) {
+		m.skew = w.between(-5*time.Second, 5*time.Second)
+	}
 	return m
 }
 

@@ -46,7 +46,9 @@ func (w *world) every(least, most time.Duration, do func()) {
 // faults begins all that the plan has.
 func (w *world) faults() {
 	p := &w.policy
-	w.every(3*time.Second, 25*time.Second, func() { w.publish(cluster.Desired{Mode: cluster.Publish, ConfirmSeconds: w.trial()}, nil) })
+	w.every(3*time.Second, 25*time.Second, func() {
+		w.publish(cluster.Desired{Mode: cluster.Publish, ConfirmSeconds: w.trial(), SwapInMS: w.later()}, nil)
+	})
 	w.every(100*time.Millisecond, 4*time.Second, w.visit)
 	for _, f := range []struct {
 		on          bool
@@ -79,6 +81,14 @@ func (w *world) faults() {
 func (w *world) trial() int {
 	if w.odds(1, 8) {
 		return 5 + w.rnd.IntN(40)
+	}
+	return 0
+}
+
+// later is in how many milliseconds nodes are to show a release, mostly 0.
+func (w *world) later() int64 {
+	if w.odds(1, 6) {
+		return w.between(100*time.Millisecond, 25*time.Second).Milliseconds()
 	}
 	return 0
 }
@@ -120,7 +130,7 @@ func (w *world) cutNode() {
 	w.sum.Cuts++
 	w.say("%s: is cut off", n.name)
 	n.cut = true
-	if w.odds(1, 3) && n.session != nil && w.bug.early {
+	if w.odds(1, 3) && n.session != nil {
 		w.etcd.revoke(n.session.id, "a lease ends early")
 	}
 	w.after(w.between(2*time.Second, 60*time.Second), func() {

@@ -27,6 +27,7 @@ type node struct {
 	proc
 	self   cluster.Self
 	disk   disk
+	skew   time.Duration // of its clock
 	boots  int
 	dead   bool // it does not come back
 	outcry map[release.ID]bool
@@ -39,11 +40,13 @@ type node struct {
 	seen    bool
 	view    cluster.NodeView
 	asked   time.Duration // when the last question began that was answered
-	good    time.Duration // when the session lived last
+	lived   time.Duration // when the last question began whose answer had the session in it
 
 	trees   []release.ID // what is open, by tree
 	shown   release.ID
 	epoch   release.Epoch // that visitors see
+	waiting bool          // for a flip that was scheduled
+	joining time.Duration // when it swapped last and had not been showing what was active before
 	applied struct {
 		release release.ID
 		epoch   release.Epoch
@@ -81,6 +84,9 @@ func newNode(w *world, i int) *node {
 		n.self.Group = "beta"
 	}
 	n.disk.grow(trees)
+	if n.skew = w.between(-300*time.Millisecond, 300*time.Millisecond); w.odds(1, 8) {
+		n.skew = w.between(-time.Hour, time.Hour)
+	}
 	return n
 }
 
@@ -91,12 +97,12 @@ func (n *node) boot() {
 	n.boots++
 	n.self.Live = cluster.Live{Boot: fmt.Sprintf("%s.%d", n.name, n.boots), Addr: "http://" + n.name}
 	n.session, n.alive, n.known, n.newest, n.seen, n.view = nil, false, map[string]known{}, 0, false, cluster.NodeView{}
-	n.asked, n.good = -1, 0
+	n.asked, n.lived = -1, -fence
 	n.entered, n.drained, n.claims, n.mods, n.claiming, n.learned, n.member = false, 0, make([]release.ID, trees), nil, false, false, 0
 	n.turn = 0
 	n.busy, n.firm, n.report, n.told = false, false, "", false
 	n.job++
-	n.shown, n.epoch = "", 0
+	n.shown, n.epoch, n.waiting = "", 0, false
 	n.applied.release, n.applied.epoch = n.disk.release, n.disk.epoch
 	n.trees = make([]release.ID, len(n.disk.trees))
 	for i := range n.disk.trees {
@@ -176,6 +182,7 @@ func (n *node) enlist(s *session) {
 				s.end()
 			default:
 				n.alive, n.report, n.stands = true, "", -1
+				n.look(func() {})
 				n.tellStatus()
 			}
 		})
@@ -229,27 +236,36 @@ func (n *node) follow() {
 	n.read()
 }
 
-// read reads all of them at one revision.
+// read reads all of them at one revision, again and again.
 func (n *node) read() {
-	again := func() {
+	n.look(func() {
 		if !n.w.bug.deaf || !n.seen {
 			n.after(n.w.between(rereads/2, rereads), n.read)
 		}
-	}
-	asked := n.w.now
+	})
+}
+
+// look reads them once.
+func (n *node) look(then func()) {
+	asked, own := n.w.now, false
 	var found map[string]*pair
 	var rev int64
 	n.call(func() {
+		live := n.w.etcd.pairs[cluster.LiveKey(n.self.Node)]
+		own = live != nil && live.Value == encode(n.self.Live)
 		rev, found = n.w.etcd.rev, map[string]*pair{}
 		for _, k := range n.watched() {
 			found[k] = n.w.etcd.pairs[k]
 		}
 	}, func(answered bool) {
-		again()
+		then()
 		if !answered {
 			return
 		}
 		n.asked = max(n.asked, asked)
+		if own {
+			n.lived = max(n.lived, asked)
+		}
 		restored := rev < n.newest
 		changed := !n.seen || restored
 		n.seen = true
@@ -311,14 +327,47 @@ func (n *node) swap() {
 	if !n.seen || !n.obeys() || !a.Exists() {
 		return
 	}
-	id, held := n.standing().Wanted()
-	if held && (n.shown != id || n.epoch != a.Value.Epoch) {
-		n.w.say("%s: shows %s, epoch %d", n.name, id, a.Value.Epoch)
-		n.shown, n.epoch = id, a.Value.Epoch
-		n.w.check.swapped(n, n.applied.epoch)
-		n.applied.release, n.applied.epoch = a.Value.Release, a.Value.Epoch
-		n.w.sum.Swaps++
+	now := n.w.clock().Add(n.skew)
+	id, of, epoch, waits := n.standing().Due(now, n.clockError())
+	if n.waiting = waits; waits {
+		n.w.sum.Waits++
+		left := min(a.Value.ActivateAt.Sub(now), time.Second)
+		n.after(left, func() {
+			if n.waiting {
+				n.swap()
+			}
+		})
 	}
+	if n.shown == id && n.epoch == epoch || !n.holds(id) {
+		return
+	}
+	n.w.say("%s: shows %s, epoch %d", n.name, id, epoch)
+	if p := a.Value.Previous; !n.entered || p != nil && p.Release != n.shown {
+		n.joining = n.w.now
+	}
+	n.shown, n.epoch = id, epoch
+	n.w.check.swapped(n, n.applied.epoch)
+	n.applied.release, n.applied.epoch = of, epoch
+	n.w.sum.Swaps++
+	n.tellStatus()
+}
+
+// clockError is by how much the node's clock is known to differ from the leader's.
+func (n *node) clockError() time.Duration {
+	for _, m := range n.w.leading() {
+		if off := n.skew - m.skew; off.Abs() > cluster.MaxClockError {
+			return off
+		}
+	}
+	return 0
+}
+
+// wants is the epoch that the node is to show now.
+func (n *node) wants() release.Epoch {
+	if a := n.view.Active.Value; n.waiting {
+		return a.Before
+	}
+	return n.view.Active.Value.Epoch
 }
 
 // ready says whether a balancer sends visitors here.
@@ -326,17 +375,23 @@ func (n *node) ready() bool {
 	if !n.up || !n.seen || !n.obeys() {
 		return false
 	}
-	if n.alive {
-		n.good = n.w.now
-	}
-	fenced := n.w.now-n.asked > fence
-	if !n.w.bug.unfenced && (fenced || !n.alive && n.w.now-n.good > fence) {
+	if !n.w.bug.unfenced && n.w.now-n.asked > fence {
 		return false
 	}
-	if c := n.view.Active.Value.Canary; c != nil && !n.holds(c.Release) {
+	if n.w.bug.unfenced {
+		n.lived = n.w.now
+	}
+	if n.w.now-n.lived > fence {
 		return false
 	}
-	return n.view.Member.Value == cluster.MemberIn && n.epoch == n.view.Active.Value.Epoch && n.entered
+	a := n.view.Active.Value
+	if c := a.Canary; c != nil && (!n.holds(c.Release) || !n.holds(a.Release)) {
+		return false
+	}
+	if p := a.Previous; p != nil && n.w.now-n.joining < fence+nodeagent.PageTime && !n.holds(p.Release) {
+		return false
+	}
+	return n.view.Member.Value == cluster.MemberIn && n.epoch == n.wants() && n.entered
 }
 
 // status is what the node says of itself.

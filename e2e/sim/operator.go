@@ -66,7 +66,7 @@ func (w *world) acts(p *proc, v *cluster.View) {
 	case 9:
 		if id := one(); id != "" {
 			verdict := []cluster.Verdict{cluster.Bad, cluster.Yanked, ""}[w.rnd.IntN(3)]
-			if verdict != "" || v.Verdicts[id] != "" {
+			if verdict != "" || v.Verdicts[id].Exists() {
 				p.commit(cluster.SetVerdict(v, id, verdict, "seen"), 0, nil, nothing)
 			}
 		}
@@ -102,7 +102,7 @@ func (w *world) acts(p *proc, v *cluster.View) {
 			w.asks(p, v, cluster.Desired{Mode: []cluster.Kind{cluster.Promote, cluster.EndCanary}[w.rnd.IntN(2)], Release: c.Release})
 		} else if id := one(); id != "" {
 			why := ""
-			if v.Pins[id] == "" {
+			if !v.Pins[id].Exists() {
 				why = "kept"
 			}
 			p.commit(cluster.SetPin(v, id, why), 0, nil, nothing)
@@ -120,6 +120,9 @@ func (w *world) asks(p *proc, v *cluster.View, d cluster.Desired) {
 		d.Override = []cluster.Override{cluster.OverrideRequire}
 	case 2:
 		d.Require = "all"
+	}
+	if d.Mode == cluster.FlipTo {
+		d.SwapInMS = w.later()
 	}
 	if d.Mode == cluster.FlipTo && w.odds(1, 6) {
 		d.ConfirmSeconds = 5 + w.rnd.IntN(40)
@@ -139,6 +142,7 @@ func (w *world) tidies() {
 	}
 	for _, n := range slices.Sorted(maps.Keys(v.Cordons)) {
 		txns = append(txns, cluster.SetCordon(v, n, nil))
+		w.cordoned = w.now
 	}
 	want := cluster.DefaultPolicy()
 	want.Buffers, want.PrepareDeadlineSeconds, want.GraceSeconds = v.Policy.Value.Buffers, w.policy.deadline, w.policy.grace

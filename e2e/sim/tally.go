@@ -16,10 +16,10 @@ type tally struct {
 	Active, Failed, Superseded, Aborted, RefusedRequests, Others  int
 	Lowered, Sweeps, TakenOver, Forgotten, Deleted, Visits        int
 
-	ManagersKilled, Pauses, Crashes, LostWrites, DisksLost, Rots, Cuts int
-	LostQuestions, LostAnswers, LateQuestions, LostEvents, LateEvents  int
-	Expired, Outages, Compactions, Restores, Accepted, SlowFills       int
-	DeadPublishers                                                     int
+	ManagersKilled, Pauses, Crashes, LostWrites, DisksLost, Rots, Cuts  int
+	LostQuestions, LostAnswers, LateQuestions, LostEvents, LateEvents   int
+	Expired, Outages, Compactions, Restores, Accepted, Waits, SlowFills int
+	DeadPublishers                                                      int
 }
 
 // ends counts a result.

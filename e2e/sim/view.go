@@ -40,6 +40,11 @@ func entry[T any](p *pair) (e cluster.Entry[T]) {
 	return e
 }
 
+// bareEntry is one that is no JSON.
+func bareEntry(p *pair) cluster.Entry[string] {
+	return cluster.Entry[string]{Value: p.Value, Mod: p.Mod, Create: p.Create}
+}
+
 func get[T any](e *etcd, key string) cluster.Entry[T] { return entry[T](e.pairs[key]) }
 
 // member reads a member entry, which may be nil.
@@ -70,9 +75,9 @@ func (e *etcd) observe() *cluster.View {
 		Baked:     get[uint64](e, cluster.BakedKey(site)),
 		Confirmed: get[uint64](e, cluster.ConfirmedKey(site)),
 		Releases:  map[release.ID]cluster.Entry[cluster.ReleaseRecord]{},
-		Verdicts:  map[release.ID]string{},
+		Verdicts:  map[release.ID]cluster.Entry[string]{},
 		Results:   map[cluster.RequestID]cluster.Result{},
-		Pins:      map[release.ID]string{},
+		Pins:      map[release.ID]cluster.Entry[string]{},
 		Members:   map[release.NodeID]cluster.Entry[cluster.Member]{},
 		Cordons:   map[release.NodeID]cluster.Entry[cluster.Cordon]{},
 		Approved:  map[release.NodeID]bool{},
@@ -100,9 +105,9 @@ func (e *etcd) takeSite(v *cluster.View, key string, p *pair) {
 	case "releases":
 		v.Releases[release.ID(name)] = entry[cluster.ReleaseRecord](p)
 	case "verdicts":
-		v.Verdicts[release.ID(name)] = p.Value
+		v.Verdicts[release.ID(name)] = bareEntry(p)
 	case "pins":
-		v.Pins[release.ID(name)] = p.Value
+		v.Pins[release.ID(name)] = bareEntry(p)
 	case "results":
 		v.Results[cluster.RequestID(name)] = value[cluster.Result](p)
 	case "members":

@@ -44,19 +44,19 @@ func (n *node) step(job int) {
 	if m.Do != nodeagent.Rest {
 		n.w.say("%s: is to %s %s%v, trees %v", n.name, m.Do, m.Release, m.Claims, n.trees)
 	}
+	if m.Entered && !n.entered {
+		n.entered = true
+		n.w.say("%s: has entered", n.name)
+	}
 	switch m.Do {
 	case nodeagent.Rest:
-		if n.view.Member.Value == cluster.MemberIn && !n.entered {
-			n.entered = true
-			n.w.say("%s: has entered", n.name)
-		}
 		n.rest(job)
 	case nodeagent.Learn:
 		n.learn(job)
 	case nodeagent.Lower:
 		n.write(job, cluster.Lower(n.self, &s.View, m.Buffers), m.Buffers, func() { n.lowered(m.Buffers) })
 	case nodeagent.Enter:
-		all := make([]int, len(m.Claims))
+		all := make([]int, cluster.MaxBuffers)
 		for k := range all {
 			all[k] = k
 		}

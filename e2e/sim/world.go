@@ -28,7 +28,8 @@ type world struct {
 	managers []*chief
 	requests int
 	policy   plan
-	quiet    bool // the faults have stopped
+	cordoned time.Duration // when an operator last found a node cordoned after the faults
+	quiet    bool          // the faults have stopped
 	sum      tally
 	broken   *breach // the first thing that went wrong
 }
