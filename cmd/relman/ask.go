@@ -36,7 +36,7 @@ const anyEpoch = math.MinInt64
 func addAskFlags(cmd *cobra.Command, o *askOptions) {
 	addGuardFlags(cmd, o)
 	f := cmd.Flags()
-	f.DurationVar(&o.confirm, "confirm-within", 0, "go back so long after the flip, unless `relman confirm` has come: 1s to 24h (default: the release stays)")
+	f.DurationVar(&o.confirm, "confirm-within", 0, "go back so long after the flip, unless relman confirm has come: 1s to 24h (default: the release stays)")
 	f.Var(&o.swap, "swap-at", "when nodes are to show the release, each by its own clock: so long after the flip (+2s), or at a time (2026-11-22T12:00:00Z); 1h ahead at most (default: as soon as they hear of the flip)")
 	f.BoolVar(&o.queue, "queue", false, "wait for the end of a request that is under way")
 	f.BoolVar(&o.supersede, "supersede", false, "replace a request that is under way")
@@ -47,6 +47,7 @@ func addGuardFlags(cmd *cobra.Command, o *askOptions) {
 	f := cmd.Flags()
 	f.StringVar(&o.ifActive, "if-active", "", "only if this release is active")
 	f.Int64Var(&o.ifEpoch, "if-epoch", anyEpoch, "only if this is the epoch")
+	f.Lookup("if-epoch").DefValue = "0" // there is none to show
 	f.StringVar(&o.require, "require", "", "how many of the registered nodes have to hold the release, if that is more than the policy wants: all, a number or a percentage")
 	f.Var((*overrides)(&o.override), "override", "get past require (what the policy wants of the nodes), freeze or verdict; it stands in the history")
 }
@@ -209,7 +210,7 @@ func (s *session) ask(ctx context.Context, v *cluster.View, d cluster.Desired, o
 			return v, err
 		}
 		err := s.askOnce(ctx, v, d)
-		if !errors.Is(err, cluster.ErrConflict) {
+		if !errors.Is(err, cluster.ErrConflict) || errors.Is(err, cluster.ErrUnknown) {
 			return v, err
 		}
 		class := cluster.RefusedBy(err)

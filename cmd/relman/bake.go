@@ -187,7 +187,7 @@ func (f *follower) wasReverted() error {
 	if r.State != cluster.StateReverted {
 		return nil
 	}
-	why := revertedFailure(r.Error.Text)
+	why := revertedFailure(f.d.Release, r.Error.Text)
 	f.out.State, f.out.Changed, f.out.Active, f.out.Nodes = stateFailed, false, f.v.Active.Value.Release, r.Error.Nodes
 	why.out = &f.out
 	f.u.end("REVERTED", fmt.Sprintf("%s = %s: %s was %s", f.s.site, f.out.Active, f.d.Release, why.text))

@@ -39,7 +39,7 @@ func (f audienceFlag) Set(text string) error {
 
 func addCanaryFlag(cmd *cobra.Command, o *askOptions) {
 	f := cmd.Flags()
-	f.Var(audienceFlag{&o.canary}, "canary", "show the release beside the active one, to a share of the visitors (5%, 0.01% to 99.99%) or by the nodes of a group, until `relman promote` or `relman abort`")
+	f.Var(audienceFlag{&o.canary}, "canary", "show the release beside the active one, to a `share` of the visitors (5%, 0.01% to 99.99%) or by the nodes of a group, until relman promote or relman abort")
 	f.Lookup("canary").NoOptDefVal = canaryGroup
 	cmd.MarkFlagsMutuallyExclusive("canary", "confirm-within")
 	cmd.MarkFlagsMutuallyExclusive("canary", "no-flip")

@@ -153,7 +153,7 @@ func TestDiagnoseSite(t *testing.T) {
 			v.Freeze = entryOf(cluster.Freeze{By: "op", Reason: "hands off", At: viewTime()})
 		}, time.Hour, []string{"ok    www: frozen by op 1h ago: hands off"}},
 		"long frozen": {func(v *cluster.View) { v.Freeze = entryOf(cluster.Freeze{By: "op", At: viewTime()}) }, 72 * time.Hour, []string{"warn  www: frozen by op 3d ago…relman unfreeze -s www"}},
-		"bad":         {func(v *cluster.View) { v.Verdicts[rel2] = "bad 404s" }, time.Hour, []string{"bad   www: what is active is judged bad 404s…relman rollback"}},
+		"bad":         {func(v *cluster.View) { v.Verdicts[rel2] = cluster.Entry[string]{Value: "bad 404s", Mod: 9, Create: 9} }, time.Hour, []string{"bad   www: what is active is judged bad: 404s…relman rollback"}},
 		"no record":   {func(v *cluster.View) { delete(v.Releases, rel2) }, time.Hour, []string{"bad   www: the active release has no record"}},
 		"lost disk": {func(v *cluster.View) { lowers(v, "web-3", 0); lowers(v, "web-3", 1) }, time.Hour, []string{
 			"bad   www: a node does not hold what is active: web-3", "warn  www: a rollback has to wait: a node does not hold the previous release: web-3"}},
@@ -354,6 +354,13 @@ func TestLookAtNginx(t *testing.T) {
 		t.Errorf("where there is no nginx: %+v", l)
 	}
 	wantFindings(t, diagnoseNginx(lookAtNginx(filepath.Join(dir, "conf.d"), nil)), "ok    nginx: it keeps no files open, by 1 file")
+
+	// Files that are included, by the place of the one that was named, and once each.
+	put("alone/nginx.conf", "include more/*.inc;\ninclude nginx.conf;\n")
+	inc := put("alone/more/a.inc", "include more/b.inc; open_file_cache max=9;\n")
+	put("alone/more/b.inc", "gzip on;\n")
+	wantFindings(t, diagnoseNginx(lookAtNginx(filepath.Join(dir, "none"), []string{filepath.Join(dir, "alone/nginx.conf")})),
+		"warn  nginx: "+inc+":1 says `open_file_cache max=9`")
 }
 
 // TestDoctor_lab: without a manager, and without etcd.

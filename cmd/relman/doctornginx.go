@@ -43,38 +43,71 @@ func lookAtNginx(dir string, named []string) (l nginxLook) {
 	if err != nil {
 		l.errs = append(l.errs, err)
 	}
-	for _, name := range files {
-		found, err := openFileCaches(name)
-		if err != nil {
-			l.errs = append(l.errs, err)
-			continue
+	seen := map[string]bool{}
+	for i, name := range files {
+		from := dir
+		if i < len(named) {
+			from = filepath.Dir(name)
 		}
-		l.files++
-		l.caches = append(l.caches, found...)
+		l.read(name, from, seen)
 	}
 	return l
 }
 
-// openFileCaches finds where a file says open_file_cache and not off.
-func openFileCaches(name string) (all []nginxCache, err error) {
+// read looks through a file and those that it includes; their names count from where
+// the first of them is, as nginx has it.
+func (l *nginxLook) read(name, from string, seen map[string]bool) {
+	if name = filepath.Clean(name); seen[name] {
+		return
+	}
+	seen[name] = true
+	found, includes, err := openFileCaches(name)
+	if err != nil {
+		l.errs = append(l.errs, err)
+		return
+	}
+	l.files++
+	l.caches = append(l.caches, found...)
+	for _, pattern := range includes {
+		if !filepath.IsAbs(pattern) {
+			pattern = filepath.Join(from, pattern)
+		}
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			l.errs = append(l.errs, fmt.Errorf("%s includes %q: %w", name, pattern, err))
+		}
+		for _, n := range names {
+			l.read(n, from, seen)
+		}
+	}
+}
+
+// openFileCaches finds where a file says open_file_cache and not off, and what else it
+// includes.
+func openFileCaches(name string) (all []nginxCache, includes []string, err error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	for n := 1; lines.Scan(); n++ {
 		text, _, _ := strings.Cut(lines.Text(), "#")
 		for _, directive := range strings.FieldsFunc(text, func(r rune) bool { return r == ';' || r == '{' || r == '}' }) {
-			if words := strings.Fields(directive); len(words) > 1 && words[0] == "open_file_cache" && words[1] != "off" {
+			words := strings.Fields(directive)
+			switch {
+			case len(words) < 2:
+			case words[0] == "open_file_cache" && words[1] != "off":
 				all = append(all, nginxCache{name, n, strings.Join(words, " ")})
+			case words[0] == "include":
+				includes = append(includes, strings.Trim(words[1], `"'`))
 			}
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return all, fmt.Errorf("read %s: %w", name, err)
+		return all, includes, fmt.Errorf("read %s: %w", name, err)
 	}
-	return all, nil
+	return all, includes, nil
 }
 
 // diagnoseNginx says where nginx would go on showing what was.

@@ -46,10 +46,19 @@ func diagnoseActive(v *cluster.View, now time.Time) (all []finding) {
 	}
 	all = append(all, fine(name, "%s is active, epoch %d, since %s", a.Value.Release, a.Value.Epoch, a.Value.At.UTC().Format(time.RFC3339)))
 	if verdict, is := v.Verdicts[a.Value.Release]; is {
-		all = append(all, bad(name, "what is active is judged %s", verdict).todo("`relman rollback -s %s`", name))
+		all = append(all, bad(name, "what is active is judged %s", cluster.VerdictText(verdict.Value)).todo("`relman rollback -s %s`", name))
 	}
 	if _, is := v.Releases[a.Value.Release]; !is {
 		all = append(all, bad(name, "the active release has no record: no node that lacks it can fetch it").todo("publish the build again"))
+	}
+	if c := a.Value.Canary; c != nil {
+		all = append(all, fine(name, "%s is a canary beside it, for %s; `relman promote` or `relman abort` ends it", c.Release, c.Audience))
+	}
+	if at := a.Value.ActivateAt; at.After(now) {
+		all = append(all, fine(name, "visitors see it from %s on, by each node's clock; until then what was active before", at.UTC().Format(time.RFC3339)))
+	}
+	if v.OnTrial() {
+		all = append(all, fine(name, "it goes back at %s, unless `relman confirm` comes before", a.Value.ConfirmBy.UTC().Format(time.RFC3339)))
 	}
 	if v.Baking() {
 		f := fine(name, "it bakes until %s, %s", a.Value.BakeEnd().UTC().Format(time.RFC3339), bakingText(v))
@@ -154,8 +163,11 @@ func diagnoseMembership(v *cluster.View, n release.NodeID, entered bool, now tim
 			todo("look at its log, and whether it reaches etcd and the store"), true
 	case st.Error != nil:
 		return warn(name, "%s: %s", n, st.Error.Text).todo("it tries again by itself; remove what hinders it"), true
+	case m.Value == cluster.MemberOut && v.Cordons[n].Exists():
+		c := v.Cordons[n].Value
+		return warn(name, "%s is out: cordoned by %s: %s", n, c.By, c.Reason).todo("`relman nodes uncordon %s` lets it come back", n), true
 	case m.Value == cluster.MemberOut:
-		return warn(name, "%s was put out and does not count", n).todo("it comes back by itself unless an operator keeps it out; `relman nodes show %s` says more", n), true
+		return warn(name, "%s was put out and does not count", n).todo("it comes back by itself; `relman nodes show %s` says more", n), true
 	case !m.Exists():
 		return warn(name, "%s asks to join and is not a member", n).todo("a leading manager admits it; if one leads, look at its log"), true
 	case st.State == cluster.NodeWaiting:

@@ -73,9 +73,9 @@ func mayFlip(v *cluster.View, d cluster.Desired) error {
 	if err := kept(v, d.Release); err != nil {
 		return err
 	}
-	d.OverVerdict = v.Verdicts[d.Release] // as it will be when it is asked for
+	d.OverVerdict = v.Verdicts[d.Release].Mod // as it will be when it is asked for
 	if verdict := v.Judged(d); verdict != "" {
-		f := &failure{code: exitConflict, class: cluster.ClassYanked, text: string(d.Release) + " is " + verdict}
+		f := &failure{code: exitConflict, class: cluster.ClassYanked, text: string(d.Release) + " is " + cluster.VerdictText(verdict)}
 		return f.withHint("`relman releases clear %s` takes that back, --override=verdict passes it", d.Release)
 	}
 	return nil

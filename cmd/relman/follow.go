@@ -109,7 +109,11 @@ func (f *follower) preparing() {
 		f.readyAt = time.Now()
 	}
 	done, total := fetched(f.v, ready)
-	text := fmt.Sprintf("%d/%d ready", len(ready.Ready), f.of) + stuckText(f.v, ready)
+	text := fmt.Sprintf("%d/%d ready", len(ready.Ready), f.of)
+	if b, err := f.v.Bar(f.d); err == nil && b.Need > f.of {
+		text += fmt.Sprintf(", %d needed: nodes have to join, or to come in again", b.Need)
+	}
+	text += stuckText(f.v, ready)
 	if f.of == 0 {
 		text = fmt.Sprintf("%s has no nodes: `relman agent` makes a host one", f.s.site)
 	}
@@ -178,7 +182,7 @@ func (f *follower) judge() error {
 		held, _ := f.v.HeldBy(f.d.Release)
 		f.isReady(len(held.Ready), len(held.Ready))
 		f.out.State = stateReady
-		f.u.end("NOT FLIPPED", fmt.Sprintf("%s stays %s: %s is ready everywhere; `relman flip %[3]s` makes it active",
+		f.u.end("READY", fmt.Sprintf("%s stays %s: %s is ready everywhere; `relman flip %[3]s` makes it active",
 			f.s.site, orNothing(now.Release), f.d.Release))
 		return nil
 	case cluster.StateReverted:
@@ -265,7 +269,7 @@ func resultFailure(r cluster.Result) *failure {
 		f.hint = "`relman nodes` shows what each node does; --override=require does without the nodes that are named"
 	case r.State == cluster.StateFailed:
 		f.code = exitNotReady
-		f.hint = "`relman nodes` shows what each node does; the release is kept: `relman flip` tries it again"
+		f.hint = fmt.Sprintf("`relman nodes` shows what each node does; the release is kept: `relman flip %s` tries it again", r.Release)
 	}
 	return f
 }

@@ -101,7 +101,7 @@ func historyTable(t *tables, all []pastEpoch) {
 	for _, h := range all {
 		row := []string{
 			epochText(h.Epoch), h.At.UTC().Format(time.RFC3339), string(h.Kind), string(h.Release), h.By,
-			fmt.Sprintf("%d/%d", h.Quorum.Claims, h.Quorum.Members+len(h.Quorum.Without)), skewText(h.Skew), whyText(h.Active),
+			readyText(h.Quorum), skewText(h.Skew), whyText(h.Active),
 		}
 		if t.wide {
 			row = append(row, string(h.Request))
@@ -130,4 +130,14 @@ func whyText(h cluster.Active) string {
 		return h.Message
 	}
 	return strings.TrimSpace(h.Message + " (" + strings.Join(special, ", ") + ")")
+}
+
+// readyText is how many nodes held a release when it was flipped to; nobody is asked
+// when a canary ends.
+func readyText(q cluster.Quorum) string {
+	of := q.Members + len(q.Without)
+	if of == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d/%d", q.Claims, of)
 }

@@ -66,6 +66,12 @@ func runHTTP(ctx context.Context, s *http.Server, l net.Listener, accepting int,
 	if err := s.Shutdown(limit); err != nil {
 		log.Warn("requests cut off", "addr", l.Addr().String(), "error", err)
 		_ = s.Close() // its error would be that of the listener, which is closed
+	} else if q, is := l.(interface {
+		Finish(ctx context.Context) error
+	}); is {
+		if err := q.Finish(limit); err != nil {
+			log.Warn("answers cut off", "addr", l.Addr().String(), "error", err)
+		}
 	}
 	for range accepting {
 		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {

@@ -9,7 +9,7 @@ import (
 	"relman/release"
 )
 
-// maxReasonBytes bounds a reason that stands in a key of its own.
+// maxReasonBytes bounds a reason, which etcd keeps several times.
 const maxReasonBytes = 1000
 
 // newJudgeCommands are `relman releases bad`, `yank`, `clear`, `pin` and
@@ -35,11 +35,11 @@ func newJudgeCommands(a *app) []*cobra.Command {
 		judge(cluster.Bad, "bad", "Judge that a release does not work: nothing flips to it", "BAD"),
 		judge(cluster.Yanked, "yank", "Judge that a release must not be shown: nothing flips to it", "YANKED"),
 		a.newReleaseVerb("clear REL", "Take a verdict back", "CLEARED", func(v *cluster.View, id release.ID) (cluster.Txn, bool) {
-			return cluster.SetVerdict(v, id, "", ""), v.Verdicts[id] != ""
+			return cluster.SetVerdict(v, id, "", ""), v.Verdicts[id].Exists()
 		}),
 		pin(),
 		a.newReleaseVerb("unpin REL", "Let sweeps remove a release again", "UNPINNED", func(v *cluster.View, id release.ID) (cluster.Txn, bool) {
-			return cluster.SetPin(v, id, ""), v.Pins[id] != ""
+			return cluster.SetPin(v, id, ""), v.Pins[id].Exists()
 		}),
 	}
 }

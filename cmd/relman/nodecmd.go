@@ -155,8 +155,10 @@ comes back all the same, it is a new node.`,
 				if err := n.read(ctx); err != nil {
 					return err
 				}
-				if _, err := n.c.Commit(ctx, cluster.RemoveNode(n.id, n.views)); err != nil {
-					return err
+				for _, t := range cluster.RemoveNode(n.id, n.views) {
+					if _, err := n.c.Commit(ctx, t); err != nil {
+						return err
+					}
 				}
 				return n.print("removed %s", n.id)
 			})

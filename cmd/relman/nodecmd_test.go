@@ -128,7 +128,7 @@ func TestOverride(t *testing.T) {
 		}
 	}
 	l.expectCommand(t, exitOK, "BAD", "release", "bad", "1", "-m", "404s")
-	l.expectCommand(t, exitConflict, "is bad 404s", "flip", "1")
+	l.expectCommand(t, exitConflict, "is bad: 404s", "flip", "1")
 	l.expectCommand(t, exitOK, "LIVE", "flip", "1", "--override=verdict")
 	l.expectCommand(t, exitOK, "FROZEN", "freeze", "-m", "sale")
 	l.expectCommand(t, exitFrozen, "--override=freeze", "flip", "2")
@@ -168,7 +168,7 @@ func TestPinAndFreezeFor(t *testing.T) {
 		t.Fatal(f)
 	}
 	l.expectCommand(t, exitOK, "PINNED", "releases", "pin", "1", "-m", "for the auditors")
-	if why := l.view(t).Pins[out.Release]; why != "for the auditors" {
+	if why := l.view(t).Pins[out.Release].Value; why != "for the auditors" {
 		t.Errorf("pinned: %q", why)
 	}
 	l.expectCommand(t, exitOK, "for the auditors", "releases", "show", "1")

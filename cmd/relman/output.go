@@ -108,7 +108,15 @@ func (a *app) printFailure(f *failure) {
 			_, _ = fmt.Fprintln(a.err, "relman:", err)
 		}
 	}
-	_, _ = fmt.Fprintln(a.err, "relman:", harmless(f.Error()))
+	// One line each, where there are several errors in a build; indented, so that none
+	// passes for a line of relman's own.
+	for i, line := range strings.Split(f.Error(), "\n") {
+		before := "relman:"
+		if i > 0 {
+			before = "       "
+		}
+		_, _ = fmt.Fprintln(a.err, before, harmless(line))
+	}
 	if f.hint != "" {
 		_, _ = fmt.Fprintln(a.err, "       ", harmless(f.hint))
 	}

@@ -71,7 +71,7 @@ func TestPrintFailure(t *testing.T) {
 	f := &failure{code: exitConflict, class: cluster.ClassConflict, text: "www: too late", hint: "try again", out: &outcome{Site: "www", State: stateFailed, Active: rel1}}
 	f.text = "www:\x1b late\nor never"
 	a.printFailure(f)
-	if got := errs.String(); got != "relman: www:· late; or never\n        try again\n" {
+	if got := errs.String(); got != "relman: www:· late\n        or never\n        try again\n" {
 		t.Errorf("%q", got)
 	}
 	errs.Reset()

@@ -98,8 +98,8 @@ func (s *session) preview(ctx context.Context, rel, base string, until time.Time
 	r := &previewReport{Site: s.site, Release: id, Until: until, Pin: nodeagent.PreviewToken(s.site, secret, id, until)}
 	nodes := holders(v, id)
 	if len(nodes) == 0 {
-		return nil, usagef("no node holds release %s of %s", id, s.site).
-			withHint("`relman flip %s --no-flip -s %s` has every node fetch it", id, s.site)
+		f := &failure{code: exitNotReady, class: cluster.ClassNotReady, text: fmt.Sprintf("no node holds release %s of %s", id, s.site)}
+		return nil, f.withHint("`relman flip %s --no-flip -s %s` has every node fetch it", id, s.site)
 	}
 	if base != "" {
 		r.Links = []previewLink{{URL: r.link(base, false)}}

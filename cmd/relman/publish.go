@@ -133,6 +133,9 @@ func stays(v *cluster.View, err error, u *ui) (outcome, error) {
 		f.out = outcomeOf(v)
 	}
 	why := strings.TrimPrefix(f.Error(), string(v.Site)+": ")
+	if first, rest, more := strings.Cut(why, "\n"); more { // all of them come with the error
+		why = fmt.Sprintf("%s (and %d more)", first, 1+strings.Count(rest, "\n"))
+	}
 	if f.code == exitUnknown {
 		u.end("UNKNOWN", fmt.Sprintf("%s was %s: %s", v.Site, orNothing(v.Active.Value.Release), why))
 	} else {
@@ -443,7 +446,11 @@ func argsNamed(names ...string) cobra.PositionalArgs {
 		case len(args) < len(names):
 			return fmt.Errorf("%s is missing", names[len(args)])
 		case len(args) > len(names):
-			return fmt.Errorf("%q is one argument too many", args[len(names)])
+			extra := args[len(names)]
+			if strings.HasSuffix(extra, "%") {
+				return usagef("%q is one argument too many", extra).withHint("it belongs to the flag: --canary=%s", extra)
+			}
+			return fmt.Errorf("%q is one argument too many", extra)
 		}
 		return nil
 	}

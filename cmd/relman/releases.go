@@ -78,7 +78,7 @@ func reportReleases(v *cluster.View) []releaseReport {
 }
 
 func reportRelease(v *cluster.View, id release.ID) releaseReport {
-	r := releaseReport{Release: id, ReleaseRecord: v.Releases[id].Value, Verdict: v.Verdicts[id], Pinned: v.Pins[id], Held: []release.NodeID{}}
+	r := releaseReport{Release: id, ReleaseRecord: v.Releases[id].Value, Verdict: v.Verdicts[id].Value, Pinned: v.Pins[id].Value, Held: []release.NodeID{}}
 	a := v.Active.Value
 	r.Active = a.Release == id
 	r.Canary = a.Canary != nil && a.Canary.Release == id

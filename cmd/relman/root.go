@@ -67,7 +67,7 @@ verified; one etcd transaction on one key then flips the site everywhere.
 The exit code alone says whether the live release changed: 0 as asked; 1 error,
 2 usage, 3 etcd or store unreachable, 4 conflict, 5 frozen, 6 nodes not ready,
 10 verification failed: it did not; 7 flipped but not converged in time: it did;
-9 not known; 130 interrupted.`,
+8 it did, and went back; 9 not known; 130 interrupted.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 
@@ -135,8 +135,15 @@ func (a *app) begin(cmd *cobra.Command) (err error) {
 	if a.cfg, err = a.settings.load(); err != nil {
 		return err
 	}
-	if err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil {
-		return usageError(err) // cobra would say it later, when the verb has begun
+	// cobra would say these later, when the verb has begun.
+	if err := cmd.ValidateRequiredFlags(); err != nil {
+		return usageError(err)
+	}
+	if why := cmd.Flags().Lookup("message"); why != nil && len(why.Value.String()) > maxReasonBytes {
+		return usagef("-m: %d bytes are too many, give %d at most", len(why.Value.String()), maxReasonBytes)
+	}
+	if err := cmd.ValidateFlagGroups(); err != nil {
+		return usagef("%s", excluded(err.Error()))
 	}
 	top := cmd
 	for top.HasParent() && top.Parent().HasParent() {
@@ -150,6 +157,16 @@ func (a *app) begin(cmd *cobra.Command) (err error) {
 	}
 	a.began = true
 	return nil
+}
+
+// excluded says of flags which exclude each other what cobra says, in other words:
+// "if any flags in the group […] are set none of the others can be; [a b] were all set".
+func excluded(text string) string {
+	from, to := strings.LastIndexByte(text, '['), strings.LastIndexByte(text, ']')
+	if from < 0 || to < from || !strings.Contains(text, "none of the others can be") {
+		return text
+	}
+	return "--" + strings.Join(strings.Fields(text[from+1:to]), " and --") + " exclude each other: give one of them"
 }
 
 // unknownCommand names those that are called almost like it.

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"relman/cluster"
+	"relman/release"
 )
 
 // Bounds of --confirm-within.
@@ -37,10 +38,14 @@ A release that bakes stays then, too, whatever the nodes say of it.`,
 				now := v.Active.Value
 				switch {
 				case now.Kind == cluster.KindRevert:
-					return stays(v, revertedFailure(fmt.Sprintf("it is too late: %s", now.Message)), u)
+					bad := release.ID("REL")
+					if p := now.Previous; p != nil {
+						bad = p.Release
+					}
+					return stays(v, revertedFailure(bad, fmt.Sprintf("it is too late: %s", now.Message)), u)
 				case !v.OnTrial() && !v.Baking():
 					out.State = stateUnchanged
-					u.end("UNCHANGED", fmt.Sprintf("%s = %s waits for no confirmation", s.site, orNothing(now.Release)))
+					u.end("UNCHANGED", fmt.Sprintf("%s = %s: nothing waits to be confirmed", s.site, orNothing(now.Release)))
 					return out, nil
 				}
 				limited, cancel := uncut(ctx)
@@ -64,11 +69,9 @@ func trialFlag(d time.Duration) error {
 	return nil
 }
 
-func revertedFailure(text string) *failure {
-	return &failure{
-		code: exitReverted, class: cluster.ClassReverted, text: text,
-		hint: "`relman releases clear REL` lets it be flipped to again",
-	}
+func revertedFailure(bad release.ID, text string) *failure {
+	f := &failure{code: exitReverted, class: cluster.ClassReverted, text: text}
+	return f.withHint("`relman releases clear %s` lets it be flipped to again", bad)
 }
 
 // toConfirmation waits for the end of a trial: confirmed, or reverted.

@@ -52,7 +52,7 @@ $`
 		t.Errorf("%+v %v\n%s", same, f, report)
 	}
 	held, report, f := l.publish(t.Context(), t, publishOptions{askOptions: patient(), dir: site(t, "d"), hold: true})
-	if f != nil || held.State != stateReady || held.Changed || held.Active != second.Release || !strings.Contains(report, "NOT FLIPPED  www stays "+string(second.Release)) {
+	if f != nil || held.State != stateReady || held.Changed || held.Active != second.Release || !strings.Contains(report, "READY      www stays "+string(second.Release)) {
 		t.Errorf("%+v %v\n%s", held, f, report)
 	}
 	dry, report, f := l.publish(t.Context(), t, publishOptions{askOptions: patient(), dir: site(t, "e"), dryRun: true})
@@ -121,6 +121,9 @@ func TestBadInput(t *testing.T) {
 		says []string
 	}{
 		{[]string{"publish"}, []string{"DIR is missing"}},
+		{[]string{"publish", good, "-m", strings.Repeat("x", maxReasonBytes+1)}, []string{"-m: 1001 bytes"}},
+		{[]string{"flip", "1", "--no-flip", "--swap-at", "+2s"}, []string{"--no-flip and --swap-at exclude each other"}},
+		{[]string{"flip", "1", "--canary=5"}, []string{"percent sign"}},
 		{[]string{"publish", good, good}, []string{"one argument too many"}},
 		{[]string{"publish", "/nowhere", "-s", "www"}, []string{"/nowhere"}},
 		{[]string{"publish", filepath.Join(good, "p0.html"), "-s", "www"}, []string{"is not a directory"}},

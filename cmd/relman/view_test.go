@@ -33,7 +33,7 @@ func fixedView() *cluster.View {
 		Desired:  entryOf(cluster.Desired{Request: "R3", Mode: cluster.Publish, Release: rel4, By: "ann@desk", At: at, Message: "next"}),
 		Policy:   entryOf(cluster.DefaultPolicy()),
 		Releases: map[release.ID]cluster.Entry[cluster.ReleaseRecord]{},
-		Verdicts: map[release.ID]string{rel3: "bad 404s"},
+		Verdicts: map[release.ID]cluster.Entry[string]{rel3: entryOf("bad 404s")},
 		Results:  map[cluster.RequestID]cluster.Result{"R2": {State: cluster.StateActive, Release: rel2, Epoch: 2, Changed: true}},
 		Members:  map[release.NodeID]cluster.Entry[cluster.Member]{},
 		Joins:    map[release.NodeID]cluster.Join{},
