@@ -108,7 +108,7 @@ func TestBake(t *testing.T) {
 
 	for _, to := range []string{bad, "latest"} {
 		r := run(t, l.env, programs(t).relman, "flip", to)
-		if r.code != 4 || !strings.Contains(r.stderr, "bad rejected by 1 of 5 nodes ("+answer) {
+		if r.code != 4 || !strings.Contains(r.stderr, "bad: rejected by 1 of 5 nodes ("+answer) {
 			t.Errorf("a flip to the release that was reverted: exit %d\n%s", r.code, r.stderr)
 		}
 		t.Logf("relman flip %s: exit %d\n%s", to, r.code, r.stderr)

@@ -133,7 +133,7 @@ func TestServers_answers(t *testing.T) {
 	ids := []string{"000001-aaaaaaaaaaa1", "000002-bbbbbbbbbbb2", "000003-ccccccccccc3"}
 	for k, files := range []map[string]string{
 		{"index.html": "old", "gone.html": "old", "style.css": "old", "gone.css": "old", old: "old"},
-		{"index.html": "now", "about.html": "now", "docs/index.html": "now", "404.html": "nothing here", "style.css": "now", hashed: "now", dated: "now"},
+		{"index.html": "now", "about.html": "now", "docs/index.html": "now", "404.html": "nothing here", "style.css": "now", hashed: "now", dated: "now", "_redirects": "/a /b", "_headers": "/a", "_relman.toml": ""},
 		{"index.html": "next", "secret.html": "next", "style.css": "next", "secret.css": "next", coming: "next"},
 	} {
 		tree := filepath.Join(site, "buffers", strconv.Itoa(k))
@@ -177,6 +177,9 @@ func TestServers_answers(t *testing.T) {
 		{"/none", "", "document", 404, "nothing here", "", false},
 		{"/gone.html", "", "document", 404, "nothing here", "", false},
 		{"/secret.html", "", "document", 404, "nothing here", "", false},
+		{"/_redirects", "", "document", 404, "", "", false},
+		{"/_headers", ids[1], "document", 404, "", "", false},
+		{"/_relman.toml", "", "document", 404, "", "", false},
 		{"/style.css", "", "style", 200, "now", "no-cache", false},
 		{"/none.css", "", "style", 404, "", "no-store", false},
 		{"/secret.css", "", "style", 404, "", "no-store", false},
@@ -249,7 +252,7 @@ func TestServers_answers(t *testing.T) {
 				if cache := strings.Join(got.head.Values("Cache-Control"), " and "); c.cache != "" && cache != c.cache {
 					t.Errorf("%s: Cache-Control %q, not %q", c.path, cache, c.cache)
 				}
-				page := c.dest == "document" && c.code == 200
+				page := c.dest == "document" && c.code != 0 // also that for what is not there
 				if cookie := got.head.Get("Set-Cookie"); name == "nginx" && strings.HasPrefix(cookie, "relman="+ids[1]+";") != page && c.path != "/index.html" {
 					t.Errorf("%s as %q sets the cookie %q", c.path, c.dest, cookie)
 				}

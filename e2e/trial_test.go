@@ -40,7 +40,7 @@ func TestConfirmWithin(t *testing.T) {
 		t.Fatalf("exit %d after %v\n%s%s", r.code, time.Since(began), r.stdout, r.stderr)
 	}
 	l.expectRelease(t, "n1", first)
-	if r := run(t, l.env, programs(t).relman, "flip", "latest"); r.code != 4 || !strings.Contains(r.stderr, "bad not confirmed within 2s") {
+	if r := run(t, l.env, programs(t).relman, "flip", "latest"); r.code != 4 || !strings.Contains(r.stderr, "bad: not confirmed within 2s") {
 		t.Errorf("a flip to the release that was reverted: exit %d\n%s", r.code, r.stderr)
 	}
 

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -160,7 +161,14 @@ func (d *demo) start(ctx context.Context, dir string) (stop func() error, err er
 
 // command runs a program against the demo's cluster and shows what it prints.
 func (d *demo) command(ctx context.Context, program string, args ...string) error {
-	fmt.Println("  $", filepath.Base(program), strings.Join(args, " "))
+	shown := "  $ " + filepath.Base(program)
+	for _, a := range args {
+		if strings.ContainsAny(a, " *") {
+			a = strconv.Quote(a)
+		}
+		shown += " " + a
+	}
+	fmt.Println(shown)
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "ETCDCTL_ENDPOINTS="+d.cluster.Etcd, "XDG_CACHE_HOME="+d.cache)
 	out, err := cmd.CombinedOutput()
