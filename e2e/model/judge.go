@@ -328,11 +328,11 @@ func seen(what string, read func(v *cluster.View) any) judgement {
 func judgePin(x *explorer, w *verdicts, s *state, t *intent, b, a *cluster.View) {
 	_, kept := b.Releases[rel(2)]
 	w.must(kept, "T12 a pin on what is not registered")
-	seen("pin", func(v *cluster.View) any { return v.Pins[rel(2)] })(x, w, s, t, b, a)
+	seen("pin", func(v *cluster.View) any { return v.Pins[rel(2)].Mod })(x, w, s, t, b, a)
 }
 
 func judgeVerdict(x *explorer, w *verdicts, s *state, t *intent, b, a *cluster.View) {
-	seen("verdict", func(v *cluster.View) any { return v.Verdicts[t.release] })(x, w, s, t, b, a)
+	seen("verdict", func(v *cluster.View) any { return v.Verdicts[t.release].Mod })(x, w, s, t, b, a)
 }
 
 func judgeThaw(x *explorer, w *verdicts, _ *state, t *intent, b, _ *cluster.View) {
