@@ -18,6 +18,7 @@ type Checker struct {
 
 	sites    map[release.Site]*site
 	nodes    map[release.NodeID]*node
+	live     map[release.NodeID]bool
 	managers map[string]int64 // election keys that stand, with their create revisions
 }
 
@@ -65,6 +66,7 @@ func (c *Checker) begin(r cluster.Revision) {
 	c.begun = true
 	c.report.To = r.Number
 	c.sites, c.nodes, c.managers = map[release.Site]*site{}, map[release.NodeID]*node{}, map[string]int64{}
+	c.live = map[release.NodeID]bool{}
 	steps, nodes := c.sort(r)
 	for name, st := range steps {
 		s := c.site(name)
@@ -96,7 +98,7 @@ func (c *Checker) sort(r cluster.Revision) (map[release.Site]*step, []nodeChange
 	var nodes []nodeChange
 	at := func(name release.Site) *step {
 		if steps[name] == nil {
-			steps[name] = &step{revision: r.Number, leader: c.leader()}
+			steps[name] = &step{revision: r.Number, leader: c.leader(), live: c.live}
 		}
 		return steps[name]
 	}

@@ -69,7 +69,7 @@ var sound = map[string]func(p *past){
 	},
 	"a node that is put out, and the policy allows it": func(p *past) {
 		p.do(puts{cluster.ConfigKey(www): cluster.Policy{Min: "50%", Buffers: 3}})
-		p.do(out("n1"))
+		p.outs("n1")
 		p.starts(3, 2)
 		p.prepares(3, 2, "n2")
 		p.do(flip(p.next(3, 2, 1)))
@@ -79,7 +79,7 @@ var sound = map[string]func(p *past){
 		p.publishes(3, 2)
 	},
 	"a flip with fewer nodes than the policy wants, by an operator's word": func(p *past) {
-		p.do(out("n1"))
+		p.outs("n1")
 		p.starts(3, 2)
 		p.prepares(3, 2, "n2")
 		p.do(flipWith(p.next(3, 2, 1), `"override":"require"`))
@@ -129,6 +129,25 @@ var sound = map[string]func(p *past){
 		p.prepares(3, 2, "n1", "n2")
 		p.do(flipWith(p.next(3, 2, 2), `"activate_at":"2026-11-22T13:00:00Z"`))
 		p.do(puts{cluster.SkewKey(www, 3): cluster.Skew{MS: 1.5, Nodes: 2}, cluster.ClockKey: cluster.Clock{At: noon}})
+	},
+	"a node that is out is removed while no manager leads": func(p *past) {
+		p.outs("n1")
+		p.do(puts{manager: nil})
+		p.do(removed("n1"))
+	},
+	"a node that drains is put out while it lives": func(p *past) {
+		p.do(puts{cluster.MemberKey(www, "n1"): "drain", cluster.RosterKey(www): cluster.Roster{V: 2}})
+		p.do(out("n1"))
+	},
+	"a verdict that an operator overrides": func(p *past) {
+		p.starts(3, 2)
+		p.prepares(3, 2, "n1", "n2")
+		p.do(puts{cluster.VerdictKey(www, id(3)): "bad probe"})
+		p.do(flipWith(p.next(3, 2, 2), `"override":["verdict"]`))
+	},
+	"a release that nothing needs any more is swept": func(p *past) {
+		p.publishes(3, 2)
+		p.do(puts{cluster.ReleaseKey(www, id(1)): nil})
 	},
 	"a new leader": func(p *past) {
 		p.do(puts{cluster.ElectionPrefix + "/2": "m2"})
@@ -203,7 +222,17 @@ var planted = []struct {
 		p.do(puts{cluster.ConfigKey(www): cluster.Policy{Min: "50%", Buffers: 3}})
 		p.do(flip(a))
 	}},
-	{"nobody claims anything", I2, "active", "nobody claims", func(p *past) {
+	{"a node that has entered says nothing of the buffer", I2, "active", "n3 has none for the buffer", func(p *past) {
+		p.do(puts{cluster.MemberKey(www, "n3"): "in"})
+		p.do(puts{claim(0, "n3"): "-", claim(1, "n3"): id(2), cluster.ConfigKey(www): cluster.Policy{Min: "50%", Buffers: 3}})
+		p.publishes(3, 2)
+	}},
+	{"nobody has entered", I2, "active", "nobody claims", func(p *past) {
+		p.outs("n1")
+		p.outs("n2")
+		p.do(flip(p.next(3, 2, 0)))
+	}},
+	{"nobody claims anything", I2, "active", "is not claimed by every member (n1 has none", func(p *past) {
 		p.do(puts{cluster.RosterKey(www): cluster.Roster{V: 2}, claim(2, "n1"): nil, claim(2, "n2"): nil})
 		p.do(puts{cluster.ConfigKey(www): cluster.Policy{Min: "0", Buffers: 3}})
 		p.do(flip(p.next(3, 2, 0)))
@@ -252,6 +281,17 @@ var planted = []struct {
 		p.do(puts{manager: nil})
 		p.starts(3, 2)
 	}},
+	{"a member that is in is removed without a leader", I4, "members/n1", "no manager led", func(p *past) {
+		p.do(puts{cluster.LiveKey("n1"): nil, manager: nil})
+		p.do(removed("n1"))
+	}},
+	{"more is done than to remove a node, without a leader", I4, "baked", "no manager led", func(p *past) {
+		p.outs("n1")
+		p.do(puts{manager: nil})
+		ops := removed("n1")
+		ops[cluster.BakedKey(www)] = "2"
+		p.do(ops)
+	}},
 	{"a flip of a leader that was", I4, "active", "elected at revision", func(p *past) {
 		p.starts(3, 2)
 		p.prepares(3, 2, "n1", "n2")
@@ -271,6 +311,21 @@ var planted = []struct {
 		a := p.next(1, 0, 2)
 		a.Kind, a.Flip, a.Request = cluster.Rollback, "01BACK", "01BACK"
 		p.do(flip(a))
+	}},
+	{"another freeze than the one that is overridden", I6, "active", "frozen by ops: a fire", func(p *past) {
+		p.do(puts{cluster.FreezeKey(www): cluster.Freeze{By: "op"}})
+		p.starts(3, 2)
+		p.prepares(3, 2, "n1", "n2")
+		ops := flipWith(p.next(3, 2, 2), `"override":["freeze"]`)
+		p.asks(ops[cluster.ActiveKey(www)])
+		p.do(puts{cluster.FreezeKey(www): cluster.Freeze{By: "ops", Reason: "a fire"}})
+		p.do(ops)
+	}},
+	{"a node that lives is put out", I8, "members/n1", "had not been drained", func(p *past) { p.do(out("n1")) }},
+	{"a node that lives is removed", I8, "members/n1", "had not been drained", func(p *past) {
+		ops := out("n1")
+		ops[cluster.MemberKey(www, "n1")] = nil
+		p.do(ops)
 	}},
 	{"a flip is applied twice", I7, "active", "the flip 01FLIP1 has been at revision", func(p *past) {
 		a := p.next(1, 0, 2)
@@ -306,6 +361,34 @@ var planted = []struct {
 		a := p.next(3, 2, 2)
 		a.Previous = &cluster.Held{Release: id(1), Buffer: 0}
 		p.do(flip(a))
+	}},
+	{"a canary's flip forgets the previous release", I10, "active", "the previous release is none, not", func(p *past) {
+		p.canaries(3, 2)
+		a := *p.active()
+		a.Epoch, a.Flip, a.Kind, a.Request, a.Canary, a.Previous = a.Epoch+1, "01TAKEBACK", cluster.EndCanary, "01TAKEBACK", nil, nil
+		p.do(flip(a))
+	}},
+	{"something else was asked for", I11, "active", "what was asked for is request 01OTHER", func(p *past) {
+		p.starts(3, 2)
+		p.prepares(3, 2, "n1", "n2")
+		ops := flip(p.next(3, 2, 2))
+		p.asks(ops[cluster.ActiveKey(www)])
+		p.do(puts{cluster.DesiredKey(www): cluster.Desired{Request: "01OTHER"}})
+		p.unasked = true
+		p.do(ops)
+	}},
+	{"a request that failed is answered with success", I11, "results/01REQ9", "was failed, and now is", func(p *past) {
+		p.do(puts{cluster.ResultKey(www, request(9)): cluster.Result{State: cluster.StateFailed}})
+		p.do(puts{cluster.ResultKey(www, request(9)): cluster.Result{State: cluster.StateActive, Release: id(2), Epoch: 2}})
+	}},
+	{"another verdict than the one that is overridden", I11, "active", "is yanked", func(p *past) {
+		p.starts(3, 2)
+		p.prepares(3, 2, "n1", "n2")
+		p.do(puts{cluster.VerdictKey(www, id(3)): "bad probe"})
+		ops := flipWith(p.next(3, 2, 2), `"override":["verdict"]`)
+		p.asks(ops[cluster.ActiveKey(www)])
+		p.do(puts{cluster.VerdictKey(www, id(3)): "yanked"})
+		p.do(ops)
 	}},
 	{"an aborted request becomes active", I11, "active", "request 01REQ3 was aborted at revision", func(p *past) {
 		p.starts(3, 2)
@@ -359,13 +442,13 @@ var planted = []struct {
 		p.do(puts{cluster.RosterKey(www): cluster.Roster{V: 2}, claim(1, "n1"): nil})
 	}},
 	{"fewer than the policy wants", I13, "active", "1 of 2 nodes claimed the release, the policy wants 2", func(p *past) {
-		p.do(out("n1"))
+		p.outs("n1")
 		p.starts(3, 2)
 		p.prepares(3, 2, "n2")
 		p.do(flip(p.next(3, 2, 1)))
 	}},
 	{"a node that was put out and is in again counts", I13, "active", "1 of 2 nodes", func(p *past) {
-		p.do(out("n1"))
+		p.outs("n1")
 		p.do(puts{cluster.MemberKey(www, "n1"): "in"})
 		p.starts(3, 2)
 		p.prepares(3, 2, "n2")
@@ -392,7 +475,26 @@ var planted = []struct {
 		p.do(puts{claim(2, "n1"): nil})
 	}},
 	{"a member goes and the roster does not say so", I13, "members/n1", "the roster does not say so", func(p *past) {
+		p.do(puts{cluster.LiveKey("n1"): nil})
 		p.do(puts{cluster.MemberKey(www, "n1"): "out"})
+	}},
+	{"a release that is not registered becomes active", I14, "active", "is needed and not registered", func(p *past) {
+		p.starts(3, 2)
+		p.prepares(3, 2, "n1", "n2")
+		p.do(puts{cluster.DesiredKey(www): asked{Request: string(request(3))}})
+		p.unasked = true
+		p.do(flip(p.next(3, 2, 2)))
+	}},
+	{"another manifest than the release's", I14, "active", "is shown with the manifest", func(p *past) {
+		p.do(puts{cluster.ReleaseKey(www, id(3)): record{Manifest: text(manifest(4))}})
+		p.publishes(3, 2)
+	}},
+	{"what is active is swept", I14, "releases/" + string(id(2)), "is needed and not registered", func(p *past) {
+		p.do(puts{cluster.ReleaseKey(www, id(2)): nil})
+	}},
+	{"a canary is swept", I14, "releases/" + string(id(3)), "is needed and not registered", func(p *past) {
+		p.canaries(3, 2)
+		p.do(puts{cluster.ReleaseKey(www, id(3)): nil})
 	}},
 	{"a flip that is scheduled for too late", I16, "active", "scheduled for 2026-11-22T13:00:01Z", func(p *past) {
 		p.starts(3, 2)
@@ -439,7 +541,7 @@ var planted = []struct {
 		p.tries(func(a *cluster.Active) { a.Bake = &cluster.Bake{Seconds: 60} })
 		ops := p.revert()
 		a := ops[cluster.ActiveKey(www)].(cluster.Active)
-		a.Release, a.Buffer = id(1), 0
+		a.Release, a.Buffer, a.Manifest = id(1), 0, manifest(1)
 		p.do(flipRelated(ops, a))
 	}},
 	{"a revert that bars nothing", I17, "active", "does not bar it", func(p *past) {
@@ -476,12 +578,23 @@ var planted = []struct {
 	}},
 }
 
+// outs puts a node out that has died.
+func (p *past) outs(n release.NodeID) {
+	p.do(puts{cluster.LiveKey(n): nil})
+	p.do(out(n))
+}
+
 // out is T9.
 func out(n release.NodeID) puts {
 	return puts{
 		cluster.MemberKey(www, n): "out", cluster.RosterKey(www): cluster.Roster{V: 2},
 		claim(0, n): nil, claim(1, n): nil, claim(2, n): nil,
 	}
+}
+
+// removed is what an operator does with a node that will not come back.
+func removed(n release.NodeID) puts {
+	return puts{cluster.MemberKey(www, n): nil, cluster.RosterKey(www): cluster.Roster{V: 3}, cluster.JoinKey(n): nil, cluster.LoweredKey(n, www): nil}
 }
 
 func claimOf(k int, g release.Group, n release.NodeID) string {
@@ -507,7 +620,7 @@ func (p *past) canaries(seq uint64, k int) {
 	p.prepares(seq, k, "n1", "n2")
 	a := *p.active()
 	a.Epoch, a.Flip, a.Kind, a.Request = a.Epoch+1, flipID(seq), "canary", request(seq)
-	p.do(flipWith(a, fmt.Sprintf(`"canary":{"share":"5%%","release":%q,"buffer":%d}`, id(seq), k)))
+	p.do(flipWith(a, fmt.Sprintf(`"canary":{"share":"5%%","release":%q,"buffer":%d,"manifest":%q}`, id(seq), k, manifest(seq))))
 }
 
 func TestChecker_sound(t *testing.T) {

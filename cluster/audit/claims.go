@@ -70,6 +70,16 @@ func (s *site) enters(st *step, n release.NodeID) bool {
 	return len(has) == 0 && writes >= leastBuffers
 }
 
+// judgeOut: I8. A member that takes traffic is not put out, but drained before.
+func (s *site) judgeOut(st *step) {
+	for _, m := range st.members {
+		n := release.NodeID(m.name)
+		if s.members[n].state == "in" && (m.now == nil || m.now.state == "out") && st.live[n] {
+			s.broken(I8, st, m.key, "%s was put out, and it was live and had not been drained", n)
+		}
+	}
+}
+
 // judgeRoster: I13. Who counts a quorum compares the roster: no claim goes
 // without its node, and no member, unless that changes too.
 func (s *site) judgeRoster(st *step) {

@@ -166,7 +166,7 @@ func (l *lab) flip(f cluster.Fence, v *cluster.View) cluster.Txn {
 		l.t.Fatalf("%s is not held", d.Release)
 	}
 	a := cluster.Active{
-		Release: d.Release, Epoch: old.Value.Epoch + 1, Buffer: r.Buffer, Kind: d.Mode, Flip: cluster.NewULID(), At: noon, By: d.By, Request: d.Request,
+		Release: d.Release, Epoch: old.Value.Epoch + 1, Buffer: r.Buffer, Kind: d.Mode, Flip: cluster.NewULID(), At: noon, By: d.By, Request: d.Request, Manifest: v.Releases[d.Release].Value.Manifest,
 		Quorum: cluster.Quorum{Members: v.Entered(), Claims: len(r.Ready)},
 	}
 	if old.Exists() {

@@ -35,8 +35,8 @@ func (s *site) judgeFlip(st *step) {
 	s.judgeEnded(st, a)
 	for _, m := range s.makes(old, a) {
 		s.judgeReady(st, a, m)
-		if verdict, is := s.verdicts[m.Release]; is && !s.forced(a, "verdict") {
-			s.broken(I11, st, key, "%s is %s", m.Release, verdict)
+		if v, is := s.verdicts[m.Release]; is && !s.forced(a, "verdict", v.mod) {
+			s.broken(I11, st, key, "%s is %s", m.Release, v.text)
 		}
 	}
 }
@@ -53,7 +53,13 @@ func (s *site) judgeEpoch(st *step, old, a *active) {
 	if st.astray = a.Epoch != old.epoch()+1; st.astray {
 		s.broken(I3, st, st.active.key, "epoch %d follows epoch %d", a.Epoch, old.epoch())
 	}
-	if old == nil || a.held == old.held {
+	if old == nil {
+		return
+	}
+	if a.held == old.held { // a canary comes or goes
+		if valueOf(a.Previous) != valueOf(old.Previous) {
+			s.broken(I10, st, st.active.key, "the previous release is %s, not %s: nothing else became active", a.Previous, old.Previous)
+		}
 		return
 	}
 	kept := a.Previous != nil && (*a.Previous == old.held || old.pending(a.At) && old.Previous != nil && *a.Previous == *old.Previous)
@@ -93,15 +99,26 @@ func (s *site) judgeLeads(st *step, a *active) {
 // judgeLeader: I4, as far as it can be seen of every write.
 func (s *site) judgeLeader(st *step) {
 	founding := s.policy == nil && st.policy != nil // T0 is an operator's
-	if st.leader == 0 && len(st.ruled) > 0 && !founding {
+	if st.leader == 0 && len(st.ruled) > 0 && !founding && !s.forgets(st) {
 		s.broken(I4, st, st.ruled[0], "no manager led")
 	}
+}
+
+// forgets reports whether all that a step does of what only a leader may is to forget
+// members that are out: that is an operator's.
+func (s *site) forgets(st *step) bool {
+	for _, m := range st.members {
+		if m.now != nil || s.members[release.NodeID(m.name)].state != "out" {
+			return false
+		}
+	}
+	return st.roster && len(st.ruled) == len(st.members)+1
 }
 
 // judgeFrozen: I6.
 func (s *site) judgeFrozen(st *step, old, a *active) {
 	z := s.freeze
-	if z == nil || z.AllowRollback && goesBack(old, a) || s.forced(a, "freeze") {
+	if z == nil || z.AllowRollback && goesBack(old, a) || s.forced(a, "freeze", z.mod) {
 		return
 	}
 	s.broken(I6, st, st.active.key, "a %s to %s while the site is frozen by %s: %s", a.Kind, a.Release, z.By, z.Reason)
@@ -113,9 +130,16 @@ func goesBack(old, a *active) bool {
 	return a.Kind == "rollback" || a.Kind == "revert" || old != nil && a.held == old.held && a.Canary == nil
 }
 
-// forced reports whether an operator has put a rule aside, and counts it.
-func (s *site) forced(a *active, rule string) bool {
+// forced reports whether an operator has put a rule aside, and counts it. Of a freeze
+// and a verdict it was the one of a revision, and not another one that came since.
+func (s *site) forced(a *active, rule string, mod int64) bool {
 	is := slices.Contains(a.Override, rule)
+	switch q := valueOf(s.asked); rule {
+	case "freeze":
+		is = is && q.OverFreeze == mod
+	case "verdict":
+		is = is && q.OverVerdict == mod
+	}
 	if is {
 		s.report.Forced++
 	}
@@ -153,8 +177,12 @@ func atRevision(n int64) string {
 	return fmt.Sprintf("at revision %d", n)
 }
 
-// judgeEnded: I11, of requests and rollouts.
+// judgeEnded: I11, of requests and rollouts. But for what the leader does by itself
+// it carries out what was asked for last.
 func (s *site) judgeEnded(st *step, a *active) {
+	if q := valueOf(s.asked); a.Kind != "revert" && a.Request != q.Request {
+		s.broken(I11, st, st.active.key, "it carries out request %s, and what was asked for is request %s", a.Request, q.Request)
+	}
 	if e, is := s.ended[a.Request]; is {
 		s.broken(I11, st, st.active.key, "request %s was %s", a.Request, e)
 	}
@@ -185,24 +213,23 @@ func (s *site) makes(old, a *active) []made {
 func (s *site) judgeReady(st *step, a *active, m made) {
 	claims := 0
 	var other []string
-	for at, says := range s.claims {
-		if at.buffer != m.Buffer || m.group != "" && at.group != m.group {
-			continue
+	for n, says := range s.claimed(m) {
+		switch says {
+		case string(m.Release):
+			claims++
+		case "":
+			other = append(other, string(n)+" has none for the buffer")
+		default:
+			other = append(other, fmt.Sprintf("%s: %s", n, says))
 		}
-		if says != string(m.Release) {
-			other = append(other, fmt.Sprintf("%s: %s", at.node, says))
-			continue
-		}
-		claims++
 	}
 	if len(other) > 0 {
 		slices.Sort(other)
 		s.broken(I2, st, st.active.key, "the %s %s is not claimed by every member (%s)", m.what, &m.held, some(other))
 	} else if claims == 0 {
 		s.broken(I2, st, st.active.key, "nobody claims the %s %s", m.what, &m.held)
-		return
 	}
-	if m.group != "" {
+	if claims == 0 || m.group != "" {
 		return // a group is as large as it is
 	}
 	// A node may enter, with the release in hand, between the leader's count and
@@ -211,6 +238,22 @@ func (s *site) judgeReady(st *step, a *active, m made) {
 		s.broken(I13, st, st.active.key, "it says that there were %d claims, there were %d", a.Quorum.Claims, claims)
 	}
 	s.judgeEnough(st, a, claims)
+}
+
+// claimed is what the nodes that have entered claim for the buffer of what is made
+// active, "" for one that says nothing of it.
+func (s *site) claimed(m made) map[release.NodeID]string {
+	all := map[release.NodeID]string{}
+	for at, says := range s.claims {
+		switch {
+		case m.group != "" && at.group != m.group:
+		case at.buffer == m.Buffer:
+			all[at.node] = says
+		case all[at.node] == "":
+			all[at.node] = ""
+		}
+	}
+	return all
 }
 
 // judgeEnough: I13, by the policy of that revision.
@@ -224,7 +267,7 @@ func (s *site) judgeEnough(st *step, a *active, claims int) {
 	switch {
 	case err != nil:
 		s.broken(I13, st, st.active.key, "%v", err)
-	case claims < need && !s.forced(a, "require"):
+	case claims < need && !s.forced(a, "require", 0):
 		s.broken(I13, st, st.active.key, "%d of %d nodes claimed the release, the policy wants %d", claims, registered, need)
 	}
 }

@@ -1,16 +1,50 @@
 package audit
 
-import "relman/release"
+import (
+	"slices"
+
+	"relman/release"
+)
 
 // keptEpochs is how many epochs the history has at least.
 const keptEpochs = 1000
 
 // judgeResults: I15. A request that was answered with success is not told
-// otherwise later.
+// otherwise later, nor is (I11) one that has ended without it.
 func (s *site) judgeResults(st *step) {
 	for _, r := range st.results {
-		if was, is := s.results[r.name]; is && was.State == "active" && r.now != nil && r.now.lost() {
+		was, is := s.results[r.name]
+		switch {
+		case !is || r.now == nil:
+		case was.State == "active" && r.now.lost():
 			s.broken(I15, st, r.key, "the request was answered with success, epoch %d, and now is %s", was.Epoch, r.now.State)
+		case was.lost() && r.now.State == "active":
+			s.broken(I11, st, r.key, "the request was %s, and now is answered with success", was.State)
+		}
+	}
+}
+
+// lookReleases: I14. What is shown, or was before, is registered, and with the
+// manifest that nodes go by.
+func (s *site) lookReleases(st *step) {
+	look := func(key string, id release.ID) {
+		r, is := s.releases[id]
+		shown, isShown := s.active.manifests()[id]
+		switch {
+		case !is:
+			s.broken(I14, st, key, "%s is needed and not registered", id)
+		case isShown && shown != r.Manifest:
+			s.broken(I14, st, key, "%s is shown with the manifest %s, and registered with %s", id, shown, r.Manifest)
+		}
+	}
+	changed := func(id release.ID) int {
+		return slices.IndexFunc(st.releases, func(r named[record]) bool { return r.name == string(id) })
+	}
+	for _, h := range s.active.needed() {
+		if st.active != nil {
+			look(st.active.key, h.Release)
+		} else if i := changed(h.Release); i >= 0 {
+			look(st.releases[i].key, h.Release)
 		}
 	}
 }

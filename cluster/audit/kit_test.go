@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ type past struct {
 	rev  int64
 	keys map[string]cluster.Change
 	all  []cluster.Revision
+
+	unasked bool // flips come without what has to come before
 }
 
 const (
@@ -28,9 +31,9 @@ const (
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-func id(seq uint64) release.ID {
-	return release.NewID(seq, release.Sum([]byte(fmt.Sprint("manifest ", seq))))
-}
+func manifest(seq uint64) release.Digest { return release.Sum([]byte(fmt.Sprint("manifest ", seq))) }
+
+func id(seq uint64) release.ID { return release.NewID(seq, manifest(seq)) }
 
 // puts is what a transaction writes; a nil value deletes.
 type puts map[string]any
@@ -49,8 +52,43 @@ func text(v any) string {
 	return string(raw)
 }
 
-// do is one transaction.
+// asks does what comes before a flip: what it shows is registered, and somebody has
+// asked for it.
+func (p *past) asks(flip any) {
+	a, err := read[active](text(flip))
+	if err != nil {
+		return // what cannot be read nobody asked for
+	}
+	ops := puts{}
+	for id, manifest := range a.manifests() {
+		if key := cluster.ReleaseKey(www, id); !p.has(key) {
+			ops[key] = record{Manifest: manifest}
+		}
+	}
+	if q := (asked{Request: a.Request}); a.Kind != "revert" && !strings.Contains(p.keys[cluster.DesiredKey(www)].Value, `"`+a.Request+`"`) {
+		if slices.Contains(a.Override, "freeze") {
+			q.OverFreeze = p.keys[cluster.FreezeKey(www)].Mod
+		}
+		if slices.Contains(a.Override, "verdict") {
+			q.OverVerdict = p.keys[cluster.VerdictKey(www, a.Release)].Mod
+		}
+		ops[cluster.DesiredKey(www)] = q
+	}
+	if len(ops) > 0 {
+		p.do(ops)
+	}
+}
+
+func (p *past) has(key string) bool {
+	_, is := p.keys[key]
+	return is
+}
+
+// do is one transaction. Before a flip comes what has to.
 func (p *past) do(ops puts) int64 {
+	if a := ops[cluster.ActiveKey(www)]; a != nil && !p.unasked {
+		p.asks(a)
+	}
 	p.rev++
 	r := cluster.Revision{Number: p.rev}
 	for _, key := range slices.Sorted(maps.Keys(ops)) {
@@ -129,7 +167,7 @@ func (p *past) prepares(seq uint64, k int, nodes ...release.NodeID) {
 // next is the active value by which a release becomes active.
 func (p *past) next(seq uint64, k, claims int) cluster.Active {
 	a := cluster.Active{
-		Release: id(seq), Epoch: 1, Buffer: k, Kind: cluster.Publish, Flip: flipID(seq), Request: request(seq), At: noon,
+		Release: id(seq), Epoch: 1, Buffer: k, Manifest: manifest(seq), Kind: cluster.Publish, Flip: flipID(seq), Request: request(seq), At: noon,
 		Quorum: cluster.Quorum{Members: claims, Claims: claims},
 	}
 	if old := p.active(); old != nil {

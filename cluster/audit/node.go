@@ -27,6 +27,9 @@ type nodeChange struct {
 // before (I3), but after a start, when its disk may be an older one, and when it
 // was told to, after it had refused.
 func (c *Checker) takeNode(revision int64, n nodeChange) {
+	if n.what == "live" {
+		c.live[n.node] = !n.change.Deleted
+	}
 	if n.change.Deleted {
 		return // its session has ended, what it showed it has shown
 	}

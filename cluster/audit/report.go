@@ -23,6 +23,8 @@ const (
 	I6 Invariant = "I6"
 	// I7: one flip id flips once, one request is carried out once.
 	I7 Invariant = "I7"
+	// I8: a node that lives is drained before it is put out.
+	I8 Invariant = "I8"
 	// I10: no rollout fills a buffer that is needed.
 	I10 Invariant = "I10"
 	// I11: what was aborted, superseded, refused, judged bad, or has failed, does
@@ -34,6 +36,8 @@ const (
 	// I13: a flip has as many claims as the policy wants, and no claim leaves
 	// without its node unless the roster says so.
 	I13 Invariant = "I13"
+	// I14: what is shown is registered, with its manifest, and stays so.
+	I14 Invariant = "I14"
 	// I15: what was answered with success is in the history, and stays there.
 	I15 Invariant = "I15"
 	// I16: a flip is scheduled for at most an hour after it.
@@ -47,7 +51,7 @@ const (
 
 // Invariants lists those that are checked.
 func Invariants() []Invariant {
-	return []Invariant{I2, I3, I4, I6, I7, I10, I11, I12, I13, I15, I16, I17}
+	return []Invariant{I2, I3, I4, I6, I7, I8, I10, I11, I12, I13, I14, I15, I16, I17}
 }
 
 // Violation is a revision at which an invariant was broken.

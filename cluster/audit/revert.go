@@ -33,7 +33,7 @@ func (s *site) judgeRevert(st *step, old, a *active) {
 // judgesBad reports whether a step judges what was active to be bad.
 func (st *step) judgesBad(old *active) bool {
 	for _, v := range st.verdicts {
-		if v.name == string(old.Release) && v.now != nil && strings.HasPrefix(*v.now, "bad ") {
+		if v.name == string(old.Release) && v.now != nil && strings.HasPrefix(v.now.text, "bad ") {
 			return true
 		}
 	}

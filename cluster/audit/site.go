@@ -14,11 +14,13 @@ type site struct {
 
 	active   *active
 	rollout  *rollout
+	asked    *asked
 	freeze   *freeze
 	policy   *policy
 	claims   map[claimKey]string
 	members  map[release.NodeID]member
-	verdicts map[release.ID]string
+	verdicts map[release.ID]verdict
+	releases map[release.ID]record
 
 	confirmed, baked release.Epoch // the last ones, 0 for none
 
@@ -49,7 +51,7 @@ func newSite(name release.Site, report *Report) *site {
 	return &site{
 		name: name, report: report,
 		claims: map[claimKey]string{}, members: map[release.NodeID]member{},
-		verdicts: map[release.ID]string{}, results: map[string]result{}, history: map[release.Epoch]active{},
+		verdicts: map[release.ID]verdict{}, releases: map[release.ID]record{}, results: map[string]result{}, history: map[release.Epoch]active{},
 		flips: map[string]int64{}, carried: map[string]int64{}, ended: map[string]ending{}, dead: map[string]ending{},
 	}
 }
@@ -64,6 +66,7 @@ func (s *site) judge(st *step) {
 	s.judgeLeader(st)
 	s.judgeClaims(st)
 	s.judgeRoster(st)
+	s.judgeOut(st)
 	s.judgeResults(st)
 	s.judgeHistory(st)
 	if st.active != nil {
@@ -76,6 +79,7 @@ func (s *site) judge(st *step) {
 func (s *site) look(st *step) {
 	s.lookBuffers(st)
 	s.lookHistory(st)
+	s.lookReleases(st)
 }
 
 // apply makes the step's values the state.
@@ -85,6 +89,9 @@ func (s *site) apply(st *step) {
 	}
 	if st.rollout != nil {
 		s.rollout = st.rollout.now
+	}
+	if st.asked != nil {
+		s.asked = st.asked.now
 	}
 	if st.freeze != nil {
 		s.freeze = st.freeze.now
@@ -110,6 +117,9 @@ func (s *site) apply(st *step) {
 	}
 	for _, v := range st.verdicts {
 		set(s.verdicts, release.ID(v.name), v.now)
+	}
+	for _, r := range st.releases {
+		set(s.releases, release.ID(r.name), r.now)
 	}
 	for _, r := range st.results {
 		set(s.results, r.name, r.now)

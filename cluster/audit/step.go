@@ -29,7 +29,7 @@ type claimChange struct {
 	says string
 }
 
-// named is a bare value, or one by name, as a revision left it.
+// named is one of several values, as a revision left it.
 type named[T any] struct {
 	key, name string
 	now       *T
@@ -40,9 +40,12 @@ type step struct {
 	revision int64
 	leader   int64 // create revision of the key that led before it, 0 for none
 
+	live map[release.NodeID]bool // nodes with a session before it
+
 	active  *change[active]
 	astray  bool // its epoch is not the next one
 	rollout *change[rollout]
+	asked   *change[asked]
 	freeze  *change[freeze]
 	policy  *change[policy]
 	roster  bool // it was written
@@ -51,7 +54,8 @@ type step struct {
 
 	claims   []claimChange
 	members  []named[member]
-	verdicts []named[string]
+	verdicts []named[verdict]
+	releases []named[record]
 	results  []named[result]
 	history  []named[active]
 
@@ -71,8 +75,12 @@ func (st *step) take(rest string, ch cluster.Change, report *Report, site releas
 	case "rollout":
 		st.rollout, err = changeOf[rollout](ch)
 		st.rule(ch)
+	case "desired":
+		st.asked, err = changeOf[asked](ch)
 	case "freeze":
-		st.freeze, err = changeOf[freeze](ch)
+		if st.freeze, err = changeOf[freeze](ch); err == nil && !ch.Deleted {
+			st.freeze.now.mod = ch.Mod
+		}
 	case "config":
 		st.policy, err = changeOf[policy](ch)
 	case "confirmed":
@@ -93,7 +101,13 @@ func (st *step) take(rest string, ch cluster.Change, report *Report, site releas
 		st.members = append(st.members, m)
 		st.rule(ch)
 	case "verdicts":
-		st.verdicts = append(st.verdicts, bare(name, ch))
+		v := named[verdict]{key: ch.Key, name: name}
+		if !ch.Deleted {
+			v.now = &verdict{ch.Value, ch.Mod}
+		}
+		st.verdicts = append(st.verdicts, v)
+	case "releases":
+		err = appendNamed(&st.releases, name, ch)
 	case "results":
 		err = appendNamed(&st.results, name, ch)
 		st.rule(ch)
@@ -151,14 +165,6 @@ func changeOf[T any](ch cluster.Change) (*change[T], error) {
 		return nil, err
 	}
 	return &change[T]{ch.Key, v}, nil
-}
-
-func bare(name string, ch cluster.Change) named[string] {
-	n := named[string]{key: ch.Key, name: name}
-	if !ch.Deleted {
-		n.now = &ch.Value
-	}
-	return n
 }
 
 func appendNamed[T any](to *[]named[T], name string, ch cluster.Change) error {

@@ -23,11 +23,13 @@ type held struct {
 // canary is a release that some visitors or some nodes are shown.
 type canary struct {
 	held
-	Group string `json:"group"`
+	Manifest string `json:"manifest"`
+	Group    string `json:"group"`
 }
 
 type active struct {
 	held
+	Manifest   string        `json:"manifest"`
 	Epoch      release.Epoch `json:"epoch"`
 	Previous   *held         `json:"previous"`
 	Canary     *canary       `json:"canary"`
@@ -64,13 +66,44 @@ func (a *active) needed() []held {
 	return all
 }
 
+// manifests are those of the releases that are shown.
+func (a *active) manifests() map[release.ID]string {
+	all := map[release.ID]string{}
+	if a != nil {
+		all[a.Release] = a.Manifest
+	}
+	if a != nil && a.Canary != nil {
+		all[a.Canary.Release] = a.Canary.Manifest
+	}
+	return all
+}
+
 type rollout struct {
 	held
 	Flip    string `json:"flip"`
 	Request string `json:"request"`
 }
 
+// asked is what was asked for last, and the revisions of what it is to get past.
+type asked struct {
+	Request     string `json:"request"`
+	OverFreeze  int64  `json:"over_freeze"`
+	OverVerdict int64  `json:"over_verdict"`
+}
+
+// verdict is what a release was judged to be.
+type verdict struct {
+	text string
+	mod  int64 // the revision of it
+}
+
+// record says that a release is complete in the store.
+type record struct {
+	Manifest string `json:"manifest"`
+}
+
 type freeze struct {
+	mod           int64  // the revision of it
 	By            string `json:"by"`
 	Reason        string `json:"reason"`
 	AllowRollback bool   `json:"allow_rollback"`
