@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"relman/cluster/clustertest"
 	"relman/release"
 )
 
@@ -73,12 +74,15 @@ func TestNode_statusInItsPlace(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.until("the status", key, func(p Pair) bool { return strings.Contains(p.Value, fmt.Sprintf(`"epoch":%d`, epoch+1)) })
-		n.mu.Lock()
-		known := n.reports[w.site].mod
-		n.mu.Unlock()
-		if at := w.get(key).Mod; known != at && known != -1 {
-			t.Errorf("it knows revision %d, %d stands", known, at)
-		}
+		clustertest.Until(t, 15*time.Second, func() error { // its answer comes after the status stands
+			n.mu.Lock()
+			known := n.reports[w.site].mod
+			n.mu.Unlock()
+			if at := w.get(key).Mod; known != at {
+				return fmt.Errorf("it knows revision %d, %d stands", known, at)
+			}
+			return nil
+		})
 		w.put(key, encode(Status{State: NodeSyncing})) // as by a copy that comes late
 	}
 	if !n.Alive() {
