@@ -188,7 +188,8 @@ func (v *View) Baking() bool {
 	return v.Active.Exists() && a.Bake != nil && a.Previous != nil && v.Confirmed.Value != uint64(a.Epoch) && v.Baked.Value != uint64(a.Epoch)
 }
 
-// BakeEnd is when the leader ends the bake of what is active, if nothing is bad.
+// BakeEnd is when the leader ends the bake of what is active, if nothing is bad and
+// every live node has said so.
 func (a Active) BakeEnd() time.Time {
 	if a.Bake == nil {
 		return time.Time{}
@@ -199,10 +200,11 @@ func (a Active) BakeEnd() time.Time {
 // Tasted says what the members that have entered say of what bakes; each list
 // is sorted.
 type Tasted struct {
-	Good []release.NodeID // all probes have been right so far
-	Bad  []release.NodeID
-	Of   int  // members
-	Over bool // more are bad than may be
+	Good   []release.NodeID // all probes have been right so far
+	Bad    []release.NodeID
+	Silent []release.NodeID // live, and have said neither yet
+	Of     int              // members
+	Over   bool             // more are bad than may be
 }
 
 // Tasted looks what they say of the epoch that is active.
@@ -211,12 +213,13 @@ func (v *View) Tasted() Tasted {
 	nodes := v.EnteredNodes()
 	t := Tasted{Of: len(nodes)}
 	for _, n := range nodes {
-		switch b := v.Status[n].Bake; {
-		case b == nil || b.Epoch != a.Epoch:
-		case b.Bad != "":
+		b, says := v.Status[n].Bake, false
+		if says = b != nil && b.Epoch == a.Epoch; says && b.Bad != "" {
 			t.Bad = append(t.Bad, n)
-		case b.Good:
+		} else if says && b.Good {
 			t.Good = append(t.Good, n)
+		} else if _, live := v.Live[n]; live {
+			t.Silent = append(t.Silent, n)
 		}
 	}
 	if a.Bake != nil {

@@ -92,8 +92,9 @@ func TestView_tasted(t *testing.T) {
 	say("n3", &BakeReport{Epoch: 6, Bad: "before"})
 	say("n4", nil)
 	say("n5", &BakeReport{Epoch: 7, Bad: "x"})
+	v.Live = map[release.NodeID]Live{"n1": {}, "n2": {}, "n3": {}, "n9": {}}
 	v.Status["n9"] = Status{Bake: &BakeReport{Epoch: 7, Bad: "no member"}}
-	want := Tasted{Good: []release.NodeID{"n1"}, Bad: []release.NodeID{"n2", "n5"}, Of: 5}
+	want := Tasted{Good: []release.NodeID{"n1"}, Bad: []release.NodeID{"n2", "n5"}, Silent: []release.NodeID{"n3"}, Of: 5}
 	if got := v.Tasted(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

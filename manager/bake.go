@@ -29,10 +29,19 @@ func bakeEnd(v *cluster.View) time.Time {
 	return v.Active.Value.BakeEnd()
 }
 
+// heardEnd is when it ends without what live nodes have not said, zero for never.
+func heardEnd(v *cluster.View) time.Time {
+	if !v.Baking() {
+		return time.Time{}
+	}
+	return bakeEnd(v).Add(v.Policy.Value.Grace())
+}
+
 // baked is what to do about a release that bakes: to go back, when more nodes than
 // may be say that it is bad, or to keep it, when its time is over; nil for neither.
-// A node that is dead, or has not looked yet, says nothing. A way back that is barred
-// keeps a bad release baking, as it keeps one on trial there.
+// A live node that has said nothing yet is waited for, as long as a rollout would wait
+// for it: it may be slow, or the leader's clock ahead. A dead one is not. A way back that
+// is barred keeps a bad release baking, as it keeps one on trial there.
 func baked(v *cluster.View, now time.Time) action {
 	if !v.Baking() {
 		return nil
@@ -44,7 +53,8 @@ func baked(v *cluster.View, now time.Time) action {
 			r.nodes = t.Bad[:min(len(t.Bad), maxNamed)]
 			return *r
 		}
-	case !now.Before(v.Active.Value.BakeEnd()):
+	case now.Before(bakeEnd(v)):
+	case len(t.Silent) == 0 || !now.Before(heardEnd(v)):
 		return endBake{v.Active.Value.Release, v.Active.Value.Epoch}
 	}
 	return nil

@@ -26,6 +26,9 @@ func tastes(n release.NodeID, epoch release.Epoch, bad string) change {
 	return says(n, cluster.Status{Epoch: epoch, Bake: &cluster.BakeReport{Epoch: epoch, Good: bad == "", Bad: bad}})
 }
 
+// hushed takes back what a node says, as the end of its session does.
+func hushed(n release.NodeID) change { return func(v *cluster.View) { delete(v.Status, n) } }
+
 // TestDecide_bake: what bakes goes back when more nodes than may say that it is bad,
 // and stays when its time is over, whoever leads then.
 func TestDecide_bake(t *testing.T) {
@@ -40,19 +43,23 @@ func TestDecide_bake(t *testing.T) {
 		half    = time.Second * 30
 		reverts = "revert to 1 in 0 at 8 by 3/3: rejected by 1 of 3 nodes (web-2: GET /healthz.txt: 500, want 200)"
 	)
+	well := all(tastes("web-1", 7, ""), tastes("web-2", 7, ""), tastes("web-3", 7, ""))
 	for name, c := range map[string]struct {
 		given change
 		want  string
 	}{
 		"nobody has said anything":       {baking(half, "0"), "wait 30s"},
-		"all are well":                   {all(baking(half, "0"), tastes("web-1", 7, ""), tastes("web-2", 7, ""), tastes("web-3", 7, "")), "wait 30s"},
-		"its time is over":               {baking(0, "0"), "end bake of 2 at 7"},
+		"all are well":                   {all(baking(half, "0"), well), "wait 30s"},
+		"its time is over":               {all(baking(0, "0"), well), "end bake of 2 at 7"},
+		"one has said nothing yet":       {all(baking(0, "0"), tastes("web-1", 7, ""), tastes("web-2", 7, "")), "wait 1m0s"},
+		"one is waited for for too long": {all(baking(-time.Minute, "0"), tastes("web-1", 7, ""), tastes("web-2", 7, "")), "end bake of 2 at 7"},
+		"one is dead and says nothing":   {all(baking(0, "0"), well, dead("web-3"), hushed("web-3")), "end bake of 2 at 7"},
 		"its time has been over long":    {baking(-time.Hour, "0"), "end bake of 2 at 7"},
 		"one is bad":                     {all(baking(half, "0"), bad("web-2")), reverts},
 		"one is bad at the last moment":  {all(baking(0, "0"), bad("web-2")), reverts},
 		"a leader sees it later":         {all(baking(-time.Hour, "0"), bad("web-2")), reverts},
 		"one may be bad":                 {all(baking(half, "1"), bad("web-2")), "wait 30s"},
-		"one may be bad, and it is over": {all(baking(0, "1"), bad("web-2")), "end bake of 2 at 7"},
+		"one may be bad, and it is over": {all(baking(0, "1"), well, bad("web-2")), "end bake of 2 at 7"},
 		"one may be bad, and two are":    {all(baking(half, "1"), bad("web-2", "web-3")), "revert to 1 in 0 at 8 by 3/3: rejected by 2 of 3 nodes (web-2: GET /healthz.txt: 500, want 200; web-3: GET /healthz.txt: 500, want 200)"},
 		"a third may be bad":             {all(baking(half, "34%"), bad("web-2")), "wait 30s"},
 		"less than a third may be":       {all(baking(half, "33%"), bad("web-2")), reverts},
@@ -64,10 +71,10 @@ func TestDecide_bake(t *testing.T) {
 		"the one before has baked":       {all(baking(half, "0"), bad("web-2"), func(v *cluster.View) { v.Baked = entry(uint64(6), 9) }), reverts},
 		"there was none before":          {all(baking(0, "0"), bad("web-2"), func(v *cluster.View) { v.Active.Value.Previous = nil }), "wait"},
 		"frozen":                         {all(baking(half, "0"), bad("web-2"), frozen(false)), "wait 30s"},
-		"frozen, and over":               {all(baking(0, "0"), bad("web-2"), frozen(false)), "wait"},
-		"frozen and well":                {all(baking(0, "0"), frozen(false)), "end bake of 2 at 7"},
+		"frozen, and over":               {all(baking(0, "0"), bad("web-2"), frozen(false)), "wait 1m0s"},
+		"frozen and well":                {all(baking(0, "0"), well, frozen(false)), "end bake of 2 at 7"},
 		"frozen but for rollback":        {all(baking(half, "0"), bad("web-2"), frozen(true)), reverts},
-		"the one before is bad":          {all(baking(0, "0"), bad("web-2"), verdict(rel(1), "bad x")), "wait"},
+		"the one before is bad":          {all(baking(0, "0"), bad("web-2"), verdict(rel(1), "bad x")), "wait 1m0s"},
 		"somebody lost the one before":   {all(baking(half, "0"), bad("web-2"), node("web-9", "", rel(2), "")), "wait 30s"},
 		"something else is asked for":    {all(baking(half, "0"), bad("web-2"), func(v *cluster.View) { delete(v.Results, "req-3") }), reverts},
 		"on trial, too, and well":        {all(baking(half, "0"), func(v *cluster.View) { v.Active.Value.ConfirmBy = now.Add(time.Minute) }), "wait 30s"},

@@ -61,7 +61,7 @@ func decideSeeing(v *cluster.View, seen *attendance, now time.Time) action {
 		return keep
 	}
 	if w, ok := next.(wait); ok {
-		return wait{until: soonest(now, w.until, until, opening, v.Freeze.Value.Until, trialEnd(v), bakeEnd(v))}
+		return wait{until: soonest(now, w.until, until, opening, v.Freeze.Value.Until, trialEnd(v), bakeEnd(v), heardEnd(v))}
 	}
 	return next
 }

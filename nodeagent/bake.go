@@ -130,20 +130,22 @@ func (b *baker) run(ctx context.Context) {
 	}
 }
 
-// bake looks at one epoch until its time is over, another one is shown, or it has
-// turned out to be bad: that is never taken back.
+// bake looks at one epoch until its time is over and something could be said of it,
+// another one is shown, or it has turned out to be bad: that is never taken back.
 func (b *baker) bake(ctx context.Context, x baking) {
-	ctx, stop := context.WithTimeout(ctx, x.rules.Time())
+	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	ends, said := time.Now().Add(x.rules.Time()), false
 	b.mu.Lock()
 	b.stop = stop
 	over := b.now.epoch != x.epoch
 	b.mu.Unlock()
-	for !over && ctx.Err() == nil {
+	for !over && ctx.Err() == nil && (!said || time.Now().Before(ends)) {
 		before := b.shown(x)
 		bad, known := b.look(ctx, x)
 		if known && before && b.shown(x) {
 			b.say(ctx, cluster.BakeReport{Epoch: x.epoch, Good: bad == "", Bad: bad})
+			said = true
 			if bad != "" {
 				b.log.Warn("the release is bad here", "release", string(x.release), "epoch", uint64(x.epoch), "why", bad)
 				return

@@ -226,6 +226,14 @@ func TestNode_bakeUnasked(t *testing.T) {
 	}
 }
 
+// TestNode_bakeLate: a node that could not look in time says what it finds later.
+func TestNode_bakeLate(t *testing.T) {
+	t.Parallel()
+	n := bakingNode(t, cluster.Bake{Seconds: 0, MostBadNodes: "0", LeastAnswers: 1, Probes: []cluster.Probe{{Path: "/healthz.txt"}}})
+	n.rollOut(firstBuild().with("healthz.txt", "well"))
+	n.says(cluster.BakeReport{Epoch: 1, Good: true})
+}
+
 // TestBaker_insist: an answer has to be wrong several times in a row.
 func TestBaker_insist(t *testing.T) {
 	for _, c := range []struct {

@@ -111,6 +111,9 @@ func bakingText(v *cluster.View) string {
 	if len(bad) > 0 {
 		text += fmt.Sprintf(", bad on %d (%s)", len(bad), some(bad))
 	}
+	if len(t.Silent) > 0 {
+		text += ", nothing yet from " + some(t.Silent)
+	}
 	return text
 }
 
@@ -123,7 +126,7 @@ func (f *follower) toBaked(ctx context.Context) error {
 	began := time.Now()
 	f.u.step("bakes", 0, fmt.Sprintf("for %v: it goes back when it turns out to be bad; `relman confirm -s %s` keeps it", a.Bake.Time(), f.s.site))
 	within := a.Bake.Time() + max(0, time.Until(a.Since())) // when it is shown, if that is later
-	ctx, cancel := context.WithTimeoutCause(ctx, within+resultWithin, errNoResult)
+	ctx, cancel := context.WithTimeoutCause(ctx, within+f.v.Policy.Value.Grace()+resultWithin, errNoResult)
 	defer cancel()
 	f.u.progress.begin("baking", nodesDone)
 	defer f.u.progress.end()
