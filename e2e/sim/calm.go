@@ -33,6 +33,7 @@ func (w *world) calm() {
 		return
 	}
 	w.last()
+	w.lastBad()
 }
 
 // keepTidy has the operator look every few seconds.
@@ -82,8 +83,37 @@ func (w *world) state() string {
 // last is a publish without faults, by which a dead node is put out: the lease has
 // run out by then, the fence wait and the grace may have to pass.
 func (w *world) last() {
+	id := w.lastPublish()
+	if id == "" {
+		return
+	}
+	shown := func() bool {
+		active := w.etcd.observe().Active.Value.Release
+		for _, n := range w.nodes {
+			if !n.dead && n.shown != active {
+				return false
+			}
+		}
+		return true
+	}
+	if w.await(nodeTTL, shown) {
+		return
+	}
+	// What a publisher has begun before may have become active after it.
+	if w.etcd.observe().Active.Value.Release == id || !w.await(w.lastBound(), shown) {
+		w.breaks("L2", "not every live node shows %s, or what came after it, %v after its flip: %s", id, nodeTTL, w.state())
+	}
+}
+
+// lastBound is how long a publish without faults takes at most.
+func (w *world) lastBound() time.Duration {
+	return nodeTTL + 12*time.Second + time.Duration(w.policy.grace)*time.Second + sweepQuiet + slack
+}
+
+// lastPublish makes a release active, "" when that fails.
+func (w *world) lastPublish() release.ID {
 	w.endCanary()
-	bound := nodeTTL + 12*time.Second + time.Duration(w.policy.grace)*time.Second + sweepQuiet + slack
+	bound := w.lastBound()
 	began := w.now
 	var id release.ID
 	var result *cluster.Result
@@ -107,32 +137,17 @@ func (w *world) last() {
 		if w.broken == nil {
 			w.breaks("L3", "a publish without faults takes more than %v: %s", bound, w.state())
 		}
-		return
+		return ""
 	}
-	if result.State != cluster.StateActive {
+	if result.State != cluster.StateActive && (result.State != cluster.StateReverted || !w.allBad) {
 		why := ""
 		if result.Error != nil {
 			why = string(result.Error.Class) + " " + result.Error.Text
 		}
 		w.breaks("L1", "a publish without faults of %s ends as %s %s: %s", id, result.State, why, w.state())
-		return
+		return ""
 	}
-	shown := func() bool {
-		active := w.etcd.observe().Active.Value.Release
-		for _, n := range w.nodes {
-			if !n.dead && n.shown != active {
-				return false
-			}
-		}
-		return true
-	}
-	if w.await(nodeTTL, shown) {
-		return
-	}
-	// What a publisher has begun before may have become active after it.
-	if w.etcd.observe().Active.Value.Release == id || !w.await(bound, shown) {
-		w.breaks("L2", "not every live node shows %s, or what came after it, %v after its flip: %s", id, nodeTTL, w.state())
-	}
+	return id
 }
 
 // endCanary waits until the operator has ended a canary, which would need the

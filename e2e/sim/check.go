@@ -93,6 +93,8 @@ func (c *checker) commit(by *proc, r cluster.Revision, before map[string]*pair) 
 			c.flip(entry[cluster.Active](before[ch.Key]), get[cluster.Active](c.w.etcd, ch.Key), before)
 		case ch.Key == cluster.RolloutKey(site) && !ch.Deleted:
 			c.w.sum.Rollouts++
+		case ch.Key == cluster.BakedKey(site):
+			c.w.sum.Baked++
 		case strings.HasPrefix(ch.Key, cluster.ReleasesPrefix(site)):
 			c.store()
 		case strings.HasPrefix(ch.Key, cluster.MembersPrefix(site)) && ch.Value == string(cluster.MemberOut):

@@ -16,6 +16,9 @@ type plan struct {
 	keep            int           // releases that a sweep keeps beside those that are needed
 
 	managersDie, managersStop, nodesDie, nodesCut, nodesRot, disksDie bool
+	bakes                                                             bool
+	bake                                                              cluster.Bake
+
 	etcdDown, etcdOld, compacts, storeAway, sweeps, operators, deaths bool
 }
 
@@ -29,6 +32,10 @@ func (w *world) newPlan() plan {
 	}
 	if may(1, 8) { // what a sweep has deleted an older etcd would still have
 		p.etcdOld, p.sweeps = true, false
+	}
+	p.bake = cluster.DefaultPolicy().Bake
+	if p.bakes = w.seed%3 == 1; p.bakes {
+		p.bake.Seconds = 10 + w.rnd.IntN(25)
 	}
 	return p
 }
@@ -264,6 +271,9 @@ func (w *world) setUp() {
 	w.policy = w.newPlan()
 	p := cluster.DefaultPolicy()
 	p.PrepareDeadlineSeconds, p.GraceSeconds = w.policy.deadline, w.policy.grace
+	if p.Bake = w.policy.bake; w.policy.bakes {
+		p.Bake.MostBadNodes = []string{"0", "1", "50%"}[w.rnd.IntN(3)]
+	}
 	w.etcd.txn(&proc{w: w, name: "operator"}, cluster.CreateSite(site, p, cluster.Entry[cluster.Catalog]{}), 0)
 	for i := range w.policy.managers {
 		m := newChief(w, i)
@@ -282,7 +292,7 @@ func (w *world) setUp() {
 
 // newWorld is the run of a seed, before it has begun.
 func newWorld(seed uint64, b *bug) *world {
-	w := &world{seed: seed, bug: b, rnd: newRand(seed)}
+	w := &world{seed: seed, bug: b, rnd: newRand(seed), bad: map[release.ID]int{}}
 	if b == nil {
 		w.bug = &bug{}
 	}

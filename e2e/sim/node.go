@@ -69,6 +69,9 @@ type node struct {
 	report string // that stands
 	stands int64  // its revision; -1: not known
 	told   bool   // a report is under way
+
+	tasting string // the flip whose release it looks at, or has looked at
+	tasted  *cluster.BakeReport
 }
 
 // known is what a node knows of one key.
@@ -103,6 +106,7 @@ func (n *node) boot() {
 	n.busy, n.firm, n.report, n.told = false, false, "", false
 	n.job++
 	n.shown, n.epoch, n.waiting = "", 0, false
+	n.tasting, n.tasted = "", nil
 	n.applied.release, n.applied.epoch = n.disk.release, n.disk.epoch
 	n.trees = make([]release.ID, len(n.disk.trees))
 	for i := range n.disk.trees {
@@ -297,6 +301,7 @@ func (n *node) see() {
 		Member:  memberOf(n.known[keys[2]].pair),
 	}
 	n.swap()
+	n.taste()
 	if old.Member.Mod != n.view.Member.Mod {
 		n.entered = false
 	}
@@ -350,6 +355,7 @@ func (n *node) swap() {
 	n.applied.release, n.applied.epoch = of, epoch
 	n.w.sum.Swaps++
 	n.tellStatus()
+	n.taste()
 }
 
 // clockError is by how much the node's clock is known to differ from the leader's.
@@ -397,6 +403,9 @@ func (n *node) ready() bool {
 // status is what the node says of itself.
 func (n *node) status() cluster.Status {
 	st := cluster.Status{State: cluster.NodeServing, Release: n.shown, Epoch: n.epoch}
+	if n.tasted != nil && n.tasted.Epoch == n.epoch {
+		st.Bake = n.tasted
+	}
 	switch m := n.view.Member; {
 	case !n.obeys():
 		st.State = cluster.NodeRefusing

@@ -86,7 +86,7 @@ func (w *world) acts(p *proc, v *cluster.View) {
 		}
 		p.commit(cluster.SetPolicy(site, v.Policy, next), 0, nil, nothing)
 	case 12:
-		if v.OnTrial() {
+		if v.OnTrial() || v.Baking() {
 			p.commit(cluster.Confirm(v), 0, nil, nothing)
 		}
 	case 13:
@@ -145,6 +145,7 @@ func (w *world) tidies() {
 		w.cordoned = w.now
 	}
 	want := cluster.DefaultPolicy()
+	want.Bake = w.policy.bake
 	want.Buffers, want.PrepareDeadlineSeconds, want.GraceSeconds = v.Policy.Value.Buffers, w.policy.deadline, w.policy.grace
 	if !reflect.DeepEqual(v.Policy.Value, want) {
 		txns = append(txns, cluster.SetPolicy(site, v.Policy, want))
@@ -167,6 +168,7 @@ func (w *world) tidies() {
 // accept is nodeagent.Agent.AcceptReset.
 func (n *node) accept() {
 	n.applied.release, n.applied.epoch, n.epoch = "", 0, 0
+	n.tasting, n.tasted = "", nil
 	n.w.check.accepted(n)
 	n.swap()
 	n.work(0)

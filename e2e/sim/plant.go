@@ -80,6 +80,8 @@ func planted() []bug {
 		{name: "deletions without a hold", rare: true, holdless: true},
 		{name: "objects deleted before the record", objectsFirst: true},
 		{name: "an older status put in place of a newer one", drops: leaves([]string{"write the status"}, cluster.Prefix+"nodes/")},
+		{name: "revert without the compare of the confirmation", rare: true, drops: leaves([]string{"revert "}, cluster.ConfirmedKey(site))},
+		{name: "a leader who does not hear what nodes find bad", sees: withoutTaste},
 	}
 }
 
@@ -110,6 +112,17 @@ func withoutFence(v *cluster.View) *cluster.View {
 	for n, l := range v.Last {
 		l.Value.FenceMS = 0
 		c.Last[n] = l
+	}
+	return &c
+}
+
+// withoutTaste has the leader not see what nodes say of what bakes.
+func withoutTaste(v *cluster.View) *cluster.View {
+	c := *v
+	c.Status = map[release.NodeID]cluster.Status{}
+	for n, s := range v.Status {
+		s.Bake = nil
+		c.Status[n] = s
 	}
 	return &c
 }

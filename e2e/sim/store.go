@@ -392,6 +392,7 @@ func (p *publisher) number() {
 			case "":
 				if o.err == nil {
 					p.w.sum.Registered++
+					p.w.mayBeBad(id)
 					p.finish(id)
 				}
 			case cluster.ClassConflict:

@@ -12,6 +12,7 @@ import (
 type tally struct {
 	Steps, Commits, Refused, Recognised, Resent                   int
 	Terms, Flips, Rollouts, Reverts, Canaries, Outs, Swaps, Fills int
+	FoundBad, Baked                                               int
 	Publishes, Registered, Requests                               int
 	Active, Failed, Superseded, Aborted, RefusedRequests, Others  int
 	Lowered, Sweeps, TakenOver, Forgotten, Deleted, Visits        int

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"relman/release"
 )
 
 // dawn is when every run begins.
@@ -28,8 +30,10 @@ type world struct {
 	managers []*chief
 	requests int
 	policy   plan
-	cordoned time.Duration // when an operator last found a node cordoned after the faults
-	quiet    bool          // the faults have stopped
+	bad      map[release.ID]int // releases that do not work, and on which node
+	allBad   bool               // every release that is made from now on
+	cordoned time.Duration      // when an operator last found a node cordoned after the faults
+	quiet    bool               // the faults have stopped
 	sum      tally
 	broken   *breach // the first thing that went wrong
 }
