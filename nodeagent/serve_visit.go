@@ -170,10 +170,9 @@ func (v *visit) asset(ctx context.Context, name string, f *Front) *Release {
 		if r == v.rel || !exact && later {
 			continue
 		}
-		if _, ok := r.files.Lookup(name); ok && later && !sure && !r.public.Load() && !f.isActive(ctx, v.h, r) {
-			continue
-		}
-		if _, ok := r.files.Lookup(name); ok && r.acquire() {
+		_, has := r.files.Lookup(name)
+		shows := has && (!later || sure || r.public.Load() || f.isActive(ctx, v.h, r))
+		if shows && r.acquire() {
 			return r
 		}
 	}
