@@ -50,6 +50,12 @@ func newHTTP(h http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
+// finisher is a listener that answers some requests itself, which the server does not
+// know of.
+type finisher interface {
+	Finish(ctx context.Context) error // waits for them
+}
+
 // runHTTP has some goroutines accept connections until ctx ends.
 func runHTTP(ctx context.Context, s *http.Server, l net.Listener, accepting int, log *slog.Logger) error {
 	ended := make(chan error, accepting)
@@ -66,9 +72,7 @@ func runHTTP(ctx context.Context, s *http.Server, l net.Listener, accepting int,
 	if err := s.Shutdown(limit); err != nil {
 		log.Warn("requests cut off", "addr", l.Addr().String(), "error", err)
 		_ = s.Close() // its error would be that of the listener, which is closed
-	} else if q, is := l.(interface {
-		Finish(ctx context.Context) error
-	}); is {
+	} else if q, is := l.(finisher); is {
 		if err := q.Finish(limit); err != nil {
 			log.Warn("answers cut off", "addr", l.Addr().String(), "error", err)
 		}
