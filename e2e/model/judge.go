@@ -219,8 +219,7 @@ func takesBack(d cluster.Desired) bool { return d.Mode == cluster.Abort || d.Mod
 func judgeStart(x *explorer, w *verdicts, _ *state, t *intent, b, a *cluster.View) {
 	asked(w, t, b)
 	forbidden(w, t, b, b.Desired.Value)
-	bar, err := b.Bar(b.Desired.Value)
-	_ = bar
+	_, err := b.Bar(b.Desired.Value)
 	w.must(err == nil && b.Policy.Mod == x.view(t.saw).Policy.Mod, "T3 a rollout starts by a policy that does not count any more")
 	w.must(b.Rollout.Mod == x.view(t.saw).Rollout.Mod, "T3 a rollout takes the place of one that was not seen")
 }
