@@ -27,6 +27,10 @@ func (d Desired) ActivateTime(now time.Time) time.Time {
 // release.
 func (a Active) Pending(now time.Time) bool { return a.ActivateAt.After(now) }
 
+// Unseen reports whether no node with a good clock shows the release yet at a time:
+// those whose clocks are a little ahead show it a little earlier.
+func (a Active) Unseen(at time.Time) bool { return a.Pending(at.Add(MaxClockError)) }
+
 // Since is when nodes are to show the release: at the flip, or when it was
 // scheduled for.
 func (a Active) Since() time.Time {
@@ -41,15 +45,17 @@ func (a Active) Since() time.Time {
 //
 // What a takes the place of while it is still pending was shown by hardly anybody:
 // the release to keep, and to go back to, is the one before that. A flip to what is
-// still shown changes nothing that a visitor sees, and needs no schedule.
+// still shown changes nothing that a visitor sees, and needs no schedule. One to what
+// is pending gives it another time.
 func (a Active) Schedule(old Entry[Active], at time.Time) Active {
 	a.ActivateAt, a.Before, a.Previous = at, old.Value.Epoch, nil
 	if old.Exists() {
 		a.Previous = &Held{Release: old.Value.Release, Buffer: old.Value.Buffer}
-		// Nodes whose clocks are a little ahead show it already.
-		if old.Value.Pending(a.At.Add(MaxClockError)) {
+		if old.Value.Unseen(a.At) {
 			a.Before = old.Value.Before
 			switch p := old.Value.Previous; {
+			case a.Release == old.Value.Release:
+				a.Previous = p
 			case p == nil || a.Before == 0 && p.Release == a.Release: // nothing is shown yet
 			case p.Release == a.Release:
 				a.ActivateAt = time.Time{}

@@ -55,7 +55,7 @@ func (p past) wrong(was, n scheduledNode, a Active, now time.Time) string {
 // pending or not: a node shows the active release or the one that is kept beside it,
 // and never goes back. With a good clock it shows nothing before its time.
 func TestSchedule_random(t *testing.T) {
-	pending, overtaken := 0, 0
+	pending, overtaken, moved := 0, 0, 0
 	for seed := range uint64(3000) {
 		rnd := rand.New(rand.NewPCG(seed, 9))
 		pass := func() time.Duration {
@@ -70,12 +70,16 @@ func TestSchedule_random(t *testing.T) {
 		}
 		for range 15 {
 			next := Active{Release: id(1 + rnd.Uint64N(5)), Epoch: active.Value.Epoch + 1, At: now}
-			if next.Release == active.Value.Release {
+			again := next.Release == active.Value.Release
+			if again && !active.Value.Unseen(now) {
 				continue // nothing is flipped then
 			}
 			d := Desired{SwapInMS: []int64{0, 0, 500, 5000, 60_000}[rnd.IntN(5)]}
 			next = next.Schedule(active, d.ActivateTime(now))
-			if p := next.Previous; active.Exists() && (p == nil || p.Release == next.Release) || next.Before >= next.Epoch {
+			if again {
+				moved++
+			}
+			if p := next.Previous; active.Exists() && (p == nil && !again || p != nil && p.Release == next.Release) || next.Before >= next.Epoch {
 				t.Fatalf("seed %d: %+v follows %+v", seed, next, active.Value)
 			}
 			if active.Value.Pending(now) {
@@ -97,7 +101,7 @@ func TestSchedule_random(t *testing.T) {
 			}
 		}
 	}
-	if pending < 1000 || overtaken < 1000 {
-		t.Errorf("%d were pending, %d overtaken: the test looks at too few", pending, overtaken)
+	if pending < 1000 || overtaken < 1000 || moved < 1000 {
+		t.Errorf("%d were pending, %d overtaken, %d moved: the test looks at too few", pending, overtaken, moved)
 	}
 }

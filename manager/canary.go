@@ -40,6 +40,8 @@ func alreadySo(v *cluster.View, now time.Time) *cluster.Result {
 		return nil
 	case d.Mode == cluster.TryOut && a.Canary != nil && a.Canary.Release == d.Release && a.Canary.Audience == d.Canary:
 		return &cluster.Result{State: cluster.StateCanary, Release: d.Release, Epoch: a.Epoch, At: now}
+	case a.Release == d.Release && !d.Hold && a.Unseen(now) && !d.ActivateTime(now).Equal(a.ActivateAt):
+		return nil // it is to be shown at another time
 	case a.Release == d.Release:
 		return &cluster.Result{State: cluster.StateActive, Release: d.Release, Epoch: a.Epoch, At: now}
 	}

@@ -88,6 +88,34 @@ func TestDecide_scheduleAndCanary(t *testing.T) {
 	}
 }
 
+// TestRun_otherTime: a flip to what is pending gives it another time, or none; to ask
+// for the same one again changes nothing.
+func TestRun_otherTime(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.manager("m1")
+		w.nodes(3, time.Second)
+		w.ended(w.publish(1), cluster.StateActive, 1, 1)
+		w.register(2)
+		at := time.Now().Add(time.Minute)
+		ask := func(d cluster.Desired) cluster.RequestID {
+			d.Mode, d.Release = cluster.FlipTo, rel(2)
+			return w.ask(d)
+		}
+		w.ended(ask(cluster.Desired{SwapAt: at}), cluster.StateActive, 2, 2)
+		w.ended(ask(cluster.Desired{SwapAt: at}), cluster.StateActive, 2, 2)
+		w.ended(ask(cluster.Desired{Hold: true}), cluster.StateActive, 2, 2)
+		w.ended(ask(cluster.Desired{SwapAt: at.Add(time.Minute)}), cluster.StateActive, 2, 3)
+		if a := w.view().Active.Value; !a.ActivateAt.Equal(at.Add(time.Minute)) || a.Before != 1 || a.Previous.Release != rel(1) {
+			t.Errorf("put off: %+v", a)
+		}
+		w.ended(ask(cluster.Desired{}), cluster.StateActive, 2, 4)
+		if a := w.view().Active.Value; !a.ActivateAt.IsZero() || a.Previous.Release != rel(1) {
+			t.Errorf("brought forward: %+v", a)
+		}
+		w.ended(ask(cluster.Desired{}), cluster.StateActive, 2, 4)
+	})
+}
+
 // TestRun_schedule: the leader says what time it is, flips as it is told, and a
 // rollback before the time needs no preparation.
 func TestRun_schedule(t *testing.T) {
