@@ -211,20 +211,8 @@ func (s *site) makes(old, a *active) []made {
 
 // judgeReady: I2 and I13. Claims are those before the flip.
 func (s *site) judgeReady(st *step, a *active, m made) {
-	claims := 0
-	var other []string
-	for n, says := range s.claimed(m) {
-		switch says {
-		case string(m.Release):
-			claims++
-		case "":
-			other = append(other, string(n)+" has none for the buffer")
-		default:
-			other = append(other, fmt.Sprintf("%s: %s", n, says))
-		}
-	}
+	claims, other := s.claimed(m)
 	if len(other) > 0 {
-		slices.Sort(other)
 		s.broken(I2, st, st.active.key, "the %s %s is not claimed by every member (%s)", m.what, &m.held, some(other))
 	} else if claims == 0 {
 		s.broken(I2, st, st.active.key, "nobody claims the %s %s", m.what, &m.held)
@@ -240,20 +228,32 @@ func (s *site) judgeReady(st *step, a *active, m made) {
 	s.judgeEnough(st, a, claims)
 }
 
-// claimed is what the nodes that have entered claim for the buffer of what is made
-// active, "" for one that says nothing of it.
-func (s *site) claimed(m made) map[release.NodeID]string {
-	all := map[release.NodeID]string{}
-	for at, says := range s.claims {
-		switch {
-		case m.group != "" && at.group != m.group:
-		case at.buffer == m.Buffer:
-			all[at.node] = says
-		case all[at.node] == "":
-			all[at.node] = ""
+// claimed counts the claims of what is made active, and lists what else nodes that
+// have entered say of its buffer.
+func (s *site) claimed(m made) (claims int, other []string) {
+	says := map[release.NodeID]int{}
+	for at, what := range s.claims {
+		if m.group != "" && at.group != m.group {
+			continue
+		}
+		says[at.node] += 0
+		if at.buffer != m.Buffer {
+			continue
+		}
+		says[at.node]++
+		if what == string(m.Release) {
+			claims++
+		} else {
+			other = append(other, fmt.Sprintf("%s: %s", at.node, what))
 		}
 	}
-	return all
+	for n, times := range says {
+		if times == 0 {
+			other = append(other, string(n)+" has none for the buffer")
+		}
+	}
+	slices.Sort(other)
+	return claims, other
 }
 
 // judgeEnough: I13, by the policy of that revision.
