@@ -236,7 +236,7 @@ func (s *site) claimed(m made) (claims int, other []string) {
 		if m.group != "" && at.group != m.group {
 			continue
 		}
-		says[at.node] += 0
+		says[at.node] += 0 // it has entered, whatever it says of this buffer
 		if at.buffer != m.Buffer {
 			continue
 		}
