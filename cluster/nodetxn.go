@@ -35,6 +35,18 @@ func (s Self) claimGuard(v *NodeView, buffer int) Guard {
 	return unchanged(ClaimKey(v.Site, buffer, s.Group, s.Node), v.claimMod(buffer), ClassConflict)
 }
 
+// nothingMoved: the node is who it was when v was read, and what its claims are
+// needed for is what it was.
+func (s Self) nothingMoved(v *NodeView) []Guard {
+	return []Guard{
+		unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
+		unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
+		s.inGuard(v),
+		s.liveGuard(),
+		s.turnGuard(v),
+	}
+}
+
 func (s Self) claim(site release.Site, buffer int, id release.ID) Op {
 	value := string(id)
 	if id == "" {
@@ -85,14 +97,8 @@ func ClaimReady(s Self, v *NodeView) Txn {
 // buffer.
 func Enter(s Self, v *NodeView, held []release.ID) Txn {
 	t := Txn{
-		Name: fmt.Sprintf("enter %s as %s", v.Site, s.Node),
-		Guards: []Guard{
-			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
-			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
-			s.inGuard(v),
-			s.liveGuard(),
-			s.turnGuard(v),
-		},
+		Name:   fmt.Sprintf("enter %s as %s", v.Site, s.Node),
+		Guards: s.nothingMoved(v),
 	}
 	for k := range MaxBuffers {
 		var id release.ID
@@ -114,14 +120,8 @@ func Enter(s Self, v *NodeView, held []release.ID) Txn {
 // take back what active or previous rest on.
 func Lower(s Self, v *NodeView, buffers []int) Txn {
 	t := Txn{
-		Name: fmt.Sprintf("lower the claims of %s on %s", s.Node, v.Site),
-		Guards: []Guard{
-			unchanged(ActiveKey(v.Site), v.Active.Mod, ClassActiveMoved),
-			unchanged(RolloutKey(v.Site), v.Rollout.Mod, ClassRolloutChanged),
-			s.inGuard(v),
-			s.liveGuard(),
-			s.turnGuard(v),
-		},
+		Name:   fmt.Sprintf("lower the claims of %s on %s", s.Node, v.Site),
+		Guards: s.nothingMoved(v),
 	}
 	for _, k := range buffers {
 		g := s.claimGuard(v, k)
